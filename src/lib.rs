@@ -1,0 +1,3 @@
+//! modtool: local, zero-shot content moderation with people in the loop.
+
+pub mod moderation;

@@ -1,0 +1,431 @@
+//! A policy: what a moderator does not want, in plain language, and how sure to be.
+
+use std::fmt;
+use std::path::Path;
+
+use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
+use sha2::{Digest, Sha256};
+
+use super::verdict::Outcome;
+
+/// One rule, complete: workspace defaults (templates, neutral prompts) are already filled in.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Stable name; shows in verdicts.
+    pub id: PolicyId,
+    /// What people read.
+    pub title: String,
+    /// A sentence or two for moderators.
+    pub description: String,
+    /// Orders the queue.
+    pub severity: Severity,
+    /// Whether it acts or only records.
+    pub mode: Mode,
+    /// What the policy is about (P); never empty.
+    pub prompts: Vec<Prompt>,
+    /// What looks alike and is fine (part of N).
+    pub contrast: Vec<Prompt>,
+    /// The workspace's neutral prompts (the rest of N).
+    pub neutral: Vec<Prompt>,
+    /// Each holds `{}` once, where the prompt goes; never empty.
+    pub templates: Vec<String>,
+    /// How cosines become a score.
+    pub scoring: Scoring,
+    /// Where Review and Block begin.
+    pub thresholds: Thresholds,
+    /// Which paths it looks at.
+    pub scope: Scope,
+    /// How the dashboard first shows what it flagged.
+    pub safe_view: SafeView,
+}
+
+impl Policy {
+    /// What a score of this policy means: `score ≥ block` → Block, `≥ review` → Review, else Allow.
+    /// A score that is not a number is in doubt: Review.
+    pub fn judge(&self, score: f32) -> Outcome {
+        if score >= self.thresholds.block() {
+            Outcome::Block
+        } else if score < self.thresholds.review() {
+            Outcome::Allow
+        } else {
+            Outcome::Review
+        }
+    }
+
+    /// Every text that must be embedded for this policy: for each of its prompts, contrast prompts
+    /// and neutral prompts, in that order, one text a template. [`super::Classifier::new`] takes
+    /// their embeddings in the same order.
+    pub fn expanded_texts(&self) -> Vec<String> {
+        self.all_prompts().flat_map(|(prompt, _)| self.expand(&prompt.text)).collect()
+    }
+
+    /// All prompts with whether they are contrast (own or neutral): P, then N.
+    pub fn all_prompts(&self) -> impl Iterator<Item = (&Prompt, bool)> {
+        self.prompts
+            .iter()
+            .map(|prompt| (prompt, false))
+            .chain(self.contrast.iter().chain(&self.neutral).map(|prompt| (prompt, true)))
+    }
+
+    /// One prompt put into each template.
+    pub fn expand<'a>(&'a self, text: &'a str) -> impl Iterator<Item = String> + 'a {
+        self.templates.iter().map(move |template| template.replace("{}", text))
+    }
+
+    /// Identifies everything that can change a verdict: all fields but title, description,
+    /// severity and `safe_view`. Two policies with one hash judge alike.
+    pub fn hash(&self) -> PolicyHash {
+        let mut hasher = Sha256::new();
+        let mut field = |name: &str, value: &[u8]| {
+            for part in [name.as_bytes(), value] {
+                hasher.update((part.len() as u64).to_le_bytes());
+                hasher.update(part);
+            }
+        };
+        field("id", self.id.0.as_bytes());
+        field("mode", self.mode.as_str().as_bytes());
+        field("scoring", self.scoring.as_str().as_bytes());
+        for (prompt, contrast) in self.all_prompts() {
+            field(if contrast { "contrast" } else { "prompt" }, prompt.text.as_bytes());
+            field("weight", &prompt.weight.to_le_bytes());
+        }
+        for template in &self.templates {
+            field("template", template.as_bytes());
+        }
+        field("review", &self.thresholds.review.to_le_bytes());
+        field("block", &self.thresholds.block.to_le_bytes());
+        for glob in &self.scope.include {
+            field("include", glob.as_bytes());
+        }
+        for glob in &self.scope.exclude {
+            field("exclude", glob.as_bytes());
+        }
+        PolicyHash(hasher.finalize().into())
+    }
+}
+
+/// A policy's stable name: lower-case letters, digits, `-` and `_`, at most 64.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyId(String);
+
+/// The text can't name a policy.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "a policy id is 1 to 64 lower-case letters, digits, '-' or '_', beginning with a letter; not {0:?}"
+)]
+pub struct PolicyIdError(pub String);
+
+impl PolicyId {
+    /// Checks and takes a name.
+    ///
+    /// # Errors
+    /// [`PolicyIdError`] when the text does not have the form above.
+    pub fn new(text: impl Into<String>) -> Result<Self, PolicyIdError> {
+        let text = text.into();
+        let fits = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "-_".contains(c);
+        if text.len() <= 64
+            && text.starts_with(|c: char| c.is_ascii_lowercase())
+            && text.chars().all(fits)
+        {
+            Ok(Self(text))
+        } else {
+            Err(PolicyIdError(text))
+        }
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for PolicyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(&self.0)
+    }
+}
+
+/// SHA-256 over what can change a verdict; see [`Policy::hash`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyHash(pub [u8; 32]);
+
+/// One noun phrase or sentence, and how much it counts.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Prompt {
+    /// As the moderator typed it, without a template.
+    pub text: String,
+    /// Its logit gets `ln weight` added (`contrast` scoring only); positive and finite.
+    pub weight: f32,
+}
+
+/// Declares an enum whose values have one spelling in YAML, SQL, JSON and on the screen.
+macro_rules! spelled {
+    ($(#[$doc:meta])* $name:ident { $($(#[$variant_doc:meta])* $variant:ident = $text:literal),+ $(,)? }) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum $name { $($(#[$variant_doc])* $variant),+ }
+
+        impl $name {
+            /// All values, in order.
+            pub const ALL: &[Self] = &[$(Self::$variant),+];
+
+            /// The one spelling, used in YAML, SQL, JSON and on the screen.
+            pub fn as_str(self) -> &'static str {
+                match self { $(Self::$variant => $text),+ }
+            }
+
+            /// The value with this spelling.
+            pub fn parse(text: &str) -> Option<Self> {
+                Self::ALL.iter().copied().find(|value| value.as_str() == text)
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.pad(self.as_str())
+            }
+        }
+    };
+}
+pub(crate) use spelled;
+
+spelled! {
+    /// How bad it is; orders the queue.
+    Severity {
+        /// Reviewed last.
+        Low = "low",
+        /// The default.
+        Medium = "medium",
+        /// Reviewed first.
+        High = "high",
+    }
+}
+
+spelled! {
+    /// Whether a policy acts.
+    Mode {
+        /// Its outcome counts and opens tasks.
+        Live = "live",
+        /// Scored and recorded only.
+        Background = "background",
+    }
+}
+
+spelled! {
+    /// How cosines become a score; the formulas are in [`super::score`].
+    Scoring {
+        /// Softmax mass on the violating prompts, against the contrast prompts.
+        Contrast = "contrast",
+        /// The largest sigmoid of the violating prompts; SigLIP kinds only.
+        Independent = "independent",
+    }
+}
+
+spelled! {
+    /// How an item first appears in the dashboard.
+    SafeView {
+        /// As it is.
+        None = "none",
+        /// Without colour.
+        Grey = "grey",
+        /// Blurred.
+        Blur = "blur",
+        /// Not at all, until revealed.
+        Hidden = "hidden",
+    }
+}
+
+/// Where Review and Block begin: `0 < review ≤ block ≤ 1`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Thresholds {
+    review: f32,
+    block: f32,
+}
+
+/// The two numbers are not thresholds.
+#[derive(Debug, Clone, Copy, PartialEq, thiserror::Error)]
+#[error("thresholds must satisfy 0 < review ≤ block ≤ 1, not review {review}, block {block}")]
+pub struct ThresholdsError {
+    /// What was given for `review`.
+    pub review: f32,
+    /// What was given for `block`.
+    pub block: f32,
+}
+
+impl Thresholds {
+    /// Checks and takes the two numbers.
+    ///
+    /// # Errors
+    /// [`ThresholdsError`] when they are out of order, out of range or NaN.
+    pub fn new(review: f32, block: f32) -> Result<Self, ThresholdsError> {
+        if 0.0 < review && review <= block && block <= 1.0 {
+            Ok(Self { review, block })
+        } else {
+            Err(ThresholdsError { review, block })
+        }
+    }
+
+    /// Scores from here on go to a person.
+    pub fn review(self) -> f32 {
+        self.review
+    }
+
+    /// Scores from here on are Block.
+    pub fn block(self) -> f32 {
+        self.block
+    }
+}
+
+/// Which paths below the watched folder a policy looks at.
+#[derive(Debug, Clone)]
+pub struct Scope {
+    include: Vec<String>,
+    exclude: Vec<String>,
+    include_set: GlobSet,
+    exclude_set: GlobSet,
+}
+
+/// A glob can't be read.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{glob:?} is not a glob")]
+pub struct ScopeError {
+    /// The glob as typed.
+    pub glob: String,
+    /// What is wrong with it.
+    #[source]
+    pub source: globset::Error,
+}
+
+impl Scope {
+    /// Compiles two lists of globs. `*` and `?` stay within one folder, `**` crosses folders.
+    ///
+    /// # Errors
+    /// [`ScopeError`] naming the first glob that can't be read.
+    pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, ScopeError> {
+        let (include_set, exclude_set) = (compile(&include)?, compile(&exclude)?);
+        Ok(Self { include, exclude, include_set, exclude_set })
+    }
+
+    /// Everything.
+    pub fn everything() -> Self {
+        Self::new(vec!["**".to_owned()], Vec::new()).expect("`**` is a glob")
+    }
+
+    /// Whether the path (below the watched folder) is looked at.
+    pub fn includes(&self, below: &Path) -> bool {
+        self.include_set.is_match(below) && !self.exclude_set.is_match(below)
+    }
+}
+
+fn compile(globs: &[String]) -> Result<GlobSet, ScopeError> {
+    let refused = |glob: &str, source| ScopeError { glob: glob.to_owned(), source };
+    let mut set = GlobSetBuilder::new();
+    for glob in globs {
+        let built = GlobBuilder::new(glob).literal_separator(true).build();
+        set.add(built.map_err(|source| refused(glob, source))?);
+    }
+    set.build().map_err(|source| refused(&globs.join(", "), source))
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A policy that flags at 0.5 and blocks at 0.9, for tests of this room.
+    pub(crate) fn policy(id: &str) -> Policy {
+        let prompt = |text: &str| Prompt { text: text.to_owned(), weight: 1.0 };
+        Policy {
+            id: PolicyId::new(id).expect("test ids are good"),
+            title: id.to_owned(),
+            description: String::new(),
+            severity: Severity::Medium,
+            mode: Mode::Live,
+            prompts: vec![prompt("a handgun")],
+            contrast: vec![prompt("a water pistol")],
+            neutral: vec![],
+            templates: vec!["a photo of {}".to_owned()],
+            scoring: Scoring::Contrast,
+            thresholds: Thresholds::new(0.5, 0.9).expect("in order"),
+            scope: Scope::everything(),
+            safe_view: SafeView::Blur,
+        }
+    }
+
+    #[test]
+    fn thresholds_are_inclusive_and_a_missing_number_is_in_doubt() {
+        let policy = policy("weapons");
+        assert_eq!(policy.judge(0.499), Outcome::Allow);
+        assert_eq!(policy.judge(0.5), Outcome::Review);
+        assert_eq!(policy.judge(0.9), Outcome::Block);
+        assert_eq!(policy.judge(f32::NAN), Outcome::Review);
+    }
+
+    #[test]
+    fn thresholds_out_of_order_or_range_are_refused() {
+        for (review, block) in [(0.9, 0.5), (0.0, 0.5), (0.5, 1.1), (f32::NAN, 0.5)] {
+            assert!(Thresholds::new(review, block).is_err(), "{review} {block}");
+        }
+        assert!(Thresholds::new(0.5, 0.5).is_ok());
+    }
+
+    #[test]
+    fn scope_is_include_without_exclude() {
+        let scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
+        assert!(scope.includes(Path::new("posts/1/a.jpg")));
+        assert!(!scope.includes(Path::new("avatars/a.jpg")));
+        let one_level = Scope::new(vec!["*.png".into()], vec![]).expect("globs");
+        assert!(one_level.includes(Path::new("a.png")));
+        assert!(!one_level.includes(Path::new("deep/a.png")));
+        assert_eq!(Scope::new(vec!["a[".into()], vec![]).expect_err("torn").glob, "a[");
+    }
+
+    #[test]
+    fn the_hash_changes_with_what_judges_and_with_nothing_else() {
+        let base = policy("weapons");
+        let hash_after = |change: fn(&mut Policy)| {
+            let mut policy = base.clone();
+            change(&mut policy);
+            policy.hash()
+        };
+        assert_eq!(base.hash(), hash_after(|p| p.title = "Arms".into()));
+        assert_eq!(base.hash(), hash_after(|p| p.severity = Severity::High));
+        assert_ne!(base.hash(), hash_after(|p| p.mode = Mode::Background));
+        assert_ne!(base.hash(), hash_after(|p| p.prompts[0].text = "a gun".into()));
+        assert_ne!(base.hash(), hash_after(|p| p.prompts[0].weight = 2.0));
+        assert_ne!(
+            base.hash(),
+            hash_after(|p| p.thresholds = Thresholds::new(0.5, 0.8).expect("in order"))
+        );
+        // Moving a text between the lists is a change, though the bytes are the same.
+        assert_ne!(
+            base.hash(),
+            hash_after(|p| {
+                let moved = p.contrast.remove(0);
+                p.prompts.push(moved);
+            })
+        );
+    }
+
+    #[test]
+    fn texts_come_prompt_by_prompt_then_template_by_template() {
+        let mut policy = policy("weapons");
+        policy.templates.push("a drawing of {}".into());
+        assert_eq!(
+            policy.expanded_texts(),
+            [
+                "a photo of a handgun",
+                "a drawing of a handgun",
+                "a photo of a water pistol",
+                "a drawing of a water pistol"
+            ]
+        );
+    }
+
+    #[test]
+    fn ids_are_plain() {
+        assert!(PolicyId::new("weapons-2_b").is_ok());
+        for id in ["", "Weapons", "2b", "a b", "\u{1b}[31m", &"a".repeat(65)] {
+            assert!(PolicyId::new(id).is_err(), "{id:?}");
+        }
+    }
+}

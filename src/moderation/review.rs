@@ -1,0 +1,191 @@
+//! A task asks a person; a decision answers. Decisions are events: undo is one more event.
+
+use std::path::PathBuf;
+
+use super::item::ItemId;
+use super::policy::{PolicyId, SafeView, Severity, spelled};
+use super::verdict::{Outcome, Reason};
+
+/// Milliseconds since 1970, UTC. The core never reads a clock; callers pass the time in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Timestamp(pub i64);
+
+/// Numbers a task within one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct TaskId(pub i64);
+
+/// Numbers a decision within one store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct DecisionId(pub i64);
+
+spelled! {
+    /// Where a task stands.
+    ReviewState {
+        /// Waits for anyone.
+        Open = "open",
+        /// Waits for someone with more say.
+        Escalated = "escalated",
+        /// Was decided.
+        Closed = "closed",
+    }
+}
+
+spelled! {
+    /// What a person decides.
+    Action {
+        /// The picture stays.
+        Approve = "approve",
+        /// The picture goes.
+        Remove = "remove",
+        /// Someone else should decide.
+        Escalate = "escalate",
+    }
+}
+
+impl Action {
+    /// The state that a task is in after this action.
+    pub fn state(self) -> ReviewState {
+        match self {
+            Self::Approve | Self::Remove => ReviewState::Closed,
+            Self::Escalate => ReviewState::Escalated,
+        }
+    }
+}
+
+/// Who decides: any name without control characters, at most 64 characters.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Reviewer(String);
+
+/// The text can't sign decisions.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("a reviewer's name is 1 to 64 printable characters, not {0:?}")]
+pub struct ReviewerError(pub String);
+
+impl Reviewer {
+    /// Trims, checks and takes a name.
+    ///
+    /// # Errors
+    /// [`ReviewerError`] for an empty, too long or unprintable name.
+    pub fn new(name: &str) -> Result<Self, ReviewerError> {
+        let trimmed = name.trim();
+        let unprintable = trimmed.chars().any(super::escape::is_unprintable);
+        if trimmed.is_empty() || trimmed.chars().count() > 64 || unprintable {
+            return Err(ReviewerError(name.to_owned()));
+        }
+        Ok(Self(trimmed.to_owned()))
+    }
+
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// One flagged item that waits for a person, as the queue shows it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ReviewTask {
+    /// Its number.
+    pub id: TaskId,
+    /// What it is about.
+    pub item: ItemId,
+    /// Where the item was last seen.
+    pub path: PathBuf,
+    /// At how many paths the item lies now.
+    pub sightings: u32,
+    /// The policy that weighs most; none when the item could not be judged.
+    pub policy: Option<PolicyId>,
+    /// That policy's severity; High for what could not be judged.
+    pub severity: Severity,
+    /// That policy's score.
+    pub score: Option<f32>,
+    /// Review or Block.
+    pub outcome: Outcome,
+    /// Why it was not (only) the score.
+    pub reason: Option<Reason>,
+    /// Where it stands.
+    pub state: ReviewState,
+    /// When it was opened.
+    pub opened_at: Timestamp,
+}
+
+/// The order of the queue: severity, then score, then age; the most pressing first.
+pub fn queue_order(a: &ReviewTask, b: &ReviewTask) -> std::cmp::Ordering {
+    let score = |task: &ReviewTask| task.score.unwrap_or(0.0);
+    b.severity
+        .cmp(&a.severity)
+        .then_with(|| score(b).total_cmp(&score(a)))
+        .then_with(|| a.id.cmp(&b.id))
+}
+
+/// What a person decided about a task.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// Which task.
+    pub task: TaskId,
+    /// What.
+    pub action: Action,
+    /// Who.
+    pub reviewer: Reviewer,
+    /// The policy given as the reason, if any.
+    pub reason: Option<PolicyId>,
+    /// In the reviewer's own words, if any.
+    pub note: Option<String>,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// The stronger of two safe views: what several flagging policies ask for together.
+pub fn safest(a: SafeView, b: SafeView) -> SafeView {
+    a.max(b)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_could_fool_a_terminal_are_refused() {
+        assert_eq!(Reviewer::new(" ana ").expect("trimmed").as_str(), "ana");
+        for name in ["", "  ", "a\u{1b}[2J", "a\u{202e}b", &"x".repeat(65)] {
+            assert!(Reviewer::new(name).is_err(), "{name:?}");
+        }
+    }
+
+    #[test]
+    fn only_approve_and_remove_close_a_task() {
+        assert_eq!(Action::Approve.state(), ReviewState::Closed);
+        assert_eq!(Action::Remove.state(), ReviewState::Closed);
+        assert_eq!(Action::Escalate.state(), ReviewState::Escalated);
+    }
+
+    #[test]
+    fn the_queue_is_ordered_by_severity_then_score_then_age() {
+        let task = |id, severity, score| ReviewTask {
+            id: TaskId(id),
+            item: ItemId::of_bytes(b""),
+            path: PathBuf::new(),
+            sightings: 1,
+            policy: None,
+            severity,
+            score,
+            outcome: Outcome::Review,
+            reason: None,
+            state: ReviewState::Open,
+            opened_at: Timestamp(0),
+        };
+        let mut tasks = vec![
+            task(1, Severity::Low, Some(0.99)),
+            task(2, Severity::High, None),
+            task(3, Severity::High, Some(0.6)),
+            task(4, Severity::High, Some(0.6)),
+        ];
+        tasks.sort_by(queue_order);
+        assert_eq!(tasks.iter().map(|task| task.id.0).collect::<Vec<_>>(), [3, 4, 2, 1]);
+    }
+
+    #[test]
+    fn of_two_safe_views_the_stronger_holds() {
+        assert_eq!(safest(SafeView::Grey, SafeView::Hidden), SafeView::Hidden);
+        assert_eq!(safest(SafeView::Blur, SafeView::None), SafeView::Blur);
+    }
+}

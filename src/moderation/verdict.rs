@@ -1,0 +1,258 @@
+//! What the policies together say about a sighting. When in doubt: Review.
+
+use std::fmt;
+use std::path::Path;
+
+use super::embedding::Embedding;
+use super::policy::{Mode, PolicyHash, PolicyId, Severity, spelled};
+use super::score::{Classifier, PolicyScore};
+
+spelled! {
+    /// What happens with an upload; a later one is worse.
+    Outcome {
+        /// Nothing to see.
+        Allow = "allow",
+        /// A person should look.
+        Review = "review",
+        /// The policy is sure; a person still decides.
+        Block = "block",
+    }
+}
+
+/// Why an outcome is not (only) a matter of scores.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Reason {
+    /// No policy's scope includes the path: Allow.
+    OutOfScope,
+    /// No policy is loaded at all: Review.
+    NoPolicy,
+    /// The same bytes were removed by a person before: Review.
+    RemovedBefore,
+    /// The file could not be read; the text says why.
+    Unreadable(String),
+    /// The bytes could not be judged as a picture; the text says why.
+    Undecodable(String),
+}
+
+impl Reason {
+    /// Reads back what `Display` wrote; an unknown text becomes `Undecodable`, so that a row
+    /// written by a later version still goes to a person.
+    pub fn parse(text: &str) -> Self {
+        match text.split_once(": ") {
+            Some(("unreadable", why)) => Self::Unreadable(why.to_owned()),
+            Some(("undecodable", why)) => Self::Undecodable(why.to_owned()),
+            _ => match text {
+                "out_of_scope" => Self::OutOfScope,
+                "no_policy" => Self::NoPolicy,
+                "removed_before" => Self::RemovedBefore,
+                _ => Self::Undecodable(text.to_owned()),
+            },
+        }
+    }
+
+    /// Whether nothing could be scored.
+    pub fn is_unjudged(&self) -> bool {
+        matches!(self, Self::Unreadable(_) | Self::Undecodable(_))
+    }
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::OutOfScope => f.write_str("out_of_scope"),
+            Self::NoPolicy => f.write_str("no_policy"),
+            Self::RemovedBefore => f.write_str("removed_before"),
+            Self::Unreadable(why) => write!(f, "unreadable: {why}"),
+            Self::Undecodable(why) => write!(f, "undecodable: {why}"),
+        }
+    }
+}
+
+/// What one policy says about an item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct PolicyVerdict {
+    /// Which policy.
+    pub policy: PolicyId,
+    /// Which version of it.
+    pub policy_hash: PolicyHash,
+    /// Orders the queue.
+    pub severity: Severity,
+    /// A Background policy's outcome is recorded and does nothing.
+    pub mode: Mode,
+    /// 0..=1.
+    pub score: f32,
+    /// The policy's judgement of that score.
+    pub outcome: Outcome,
+    /// The violating prompt with the largest share.
+    pub prompt: String,
+}
+
+impl PolicyVerdict {
+    fn new(classifier: &Classifier, score: &PolicyScore) -> Self {
+        let policy = &classifier.policy;
+        Self {
+            policy: policy.id.clone(),
+            policy_hash: policy.hash(),
+            severity: policy.severity,
+            mode: policy.mode,
+            score: score.score,
+            outcome: policy.judge(score.score),
+            prompt: score.top_prompt().map(|share| share.text.clone()).unwrap_or_default(),
+        }
+    }
+
+    /// Whether this policy is a cause of a task: it is Live and not content.
+    pub fn flags(&self) -> bool {
+        self.mode == Mode::Live && self.outcome > Outcome::Allow
+    }
+}
+
+/// What all policies in scope say about a sighting.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Verdict {
+    /// The worst over all Live policies, or what the reason demands.
+    pub outcome: Outcome,
+    /// Set when the outcome is not only a matter of scores.
+    pub reason: Option<Reason>,
+    /// One for every policy in scope, in the policies' order; empty when nothing was scored.
+    pub policies: Vec<PolicyVerdict>,
+}
+
+impl Verdict {
+    /// For a file that no policy could be applied to: Review.
+    pub fn unjudged(reason: Reason) -> Self {
+        Self { outcome: Outcome::Review, reason: Some(reason), policies: Vec::new() }
+    }
+
+    /// The flagging policy that weighs most: by severity, then outcome, then score.
+    pub fn heaviest(&self) -> Option<&PolicyVerdict> {
+        self.policies.iter().filter(|policy| policy.flags()).max_by(|a, b| {
+            (a.severity, a.outcome)
+                .cmp(&(b.severity, b.outcome))
+                .then(a.score.total_cmp(&b.score))
+        })
+    }
+}
+
+/// Judges an item's views, seen at `below` (the path below the watched folder).
+///
+/// No classifier at all → Review (`no_policy`); none whose scope includes the path → Allow
+/// (`out_of_scope`); no view → Review (`undecodable`).
+pub fn verdict_over(classifiers: &[Classifier], views: &[Embedding], below: &Path) -> Verdict {
+    if classifiers.is_empty() {
+        return Verdict::unjudged(Reason::NoPolicy);
+    }
+    let in_scope: Vec<&Classifier> =
+        classifiers.iter().filter(|classifier| classifier.policy.scope.includes(below)).collect();
+    if in_scope.is_empty() {
+        return Verdict {
+            outcome: Outcome::Allow,
+            reason: Some(Reason::OutOfScope),
+            policies: Vec::new(),
+        };
+    }
+    let policies: Option<Vec<PolicyVerdict>> = in_scope
+        .into_iter()
+        .map(|classifier| Some(PolicyVerdict::new(classifier, &classifier.score(views)?)))
+        .collect();
+    let Some(policies) = policies else {
+        return Verdict::unjudged(Reason::Undecodable("the picture has no view to score".into()));
+    };
+    let live = policies.iter().filter(|policy| policy.mode == Mode::Live);
+    let outcome = live.map(|policy| policy.outcome).max().unwrap_or(Outcome::Allow);
+    Verdict { outcome, reason: None, policies }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::super::policy::{Policy, Scope, tests::policy};
+    use super::super::score::LogitScale;
+    use super::*;
+
+    fn classifier(policy: Policy) -> Classifier {
+        let unit = |v: [f32; 2]| Embedding::normalised(v.to_vec()).expect("has a direction");
+        let texts = [unit([1.0, 0.0]), unit([0.0, 1.0])];
+        Classifier::new(Arc::new(policy), &texts, LogitScale { scale: 10.0, bias: 0.0 })
+            .expect("prompts embed")
+    }
+
+    fn bad_picture() -> Vec<Embedding> {
+        vec![Embedding::normalised(vec![1.0, 0.0]).expect("has a direction")]
+    }
+
+    #[test]
+    fn the_worst_live_policy_counts_and_a_background_one_does_not() {
+        let live = classifier(policy("weapons"));
+        let mut background = policy("smoking");
+        background.mode = Mode::Background;
+        let background = classifier(background);
+
+        let verdict = verdict_over(&[live, background.clone()], &bad_picture(), Path::new("a.jpg"));
+        assert_eq!(verdict.outcome, Outcome::Block);
+        assert_eq!(verdict.heaviest().map(|policy| policy.policy.as_str()), Some("weapons"));
+
+        let verdict = verdict_over(&[background], &bad_picture(), Path::new("a.jpg"));
+        assert_eq!(verdict.outcome, Outcome::Allow);
+        assert_eq!(verdict.policies[0].outcome, Outcome::Block, "recorded all the same");
+        assert_eq!(verdict.heaviest(), None);
+    }
+
+    #[test]
+    fn without_a_policy_a_person_looks() {
+        let verdict = verdict_over(&[], &bad_picture(), Path::new("a.jpg"));
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Review, Some(Reason::NoPolicy)));
+    }
+
+    #[test]
+    fn out_of_every_scope_is_allowed_and_says_so() {
+        let mut scoped = policy("weapons");
+        scoped.scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
+        let verdict = verdict_over(&[classifier(scoped)], &bad_picture(), Path::new("avatars/a.png"));
+        assert_eq!((verdict.outcome, verdict.reason), (Outcome::Allow, Some(Reason::OutOfScope)));
+    }
+
+    #[test]
+    fn without_a_view_a_person_looks() {
+        let verdict = verdict_over(&[classifier(policy("weapons"))], &[], Path::new("a.jpg"));
+        assert_eq!(verdict.outcome, Outcome::Review);
+        assert!(verdict.reason.is_some_and(|reason| reason.is_unjudged()));
+    }
+
+    #[test]
+    fn severity_weighs_more_than_score() {
+        let verdict_of = |id: &str, severity, score| PolicyVerdict {
+            policy: PolicyId::new(id).expect("good id"),
+            policy_hash: PolicyHash([0; 32]),
+            severity,
+            mode: Mode::Live,
+            score,
+            outcome: Outcome::Review,
+            prompt: String::new(),
+        };
+        let verdict = Verdict {
+            outcome: Outcome::Review,
+            reason: None,
+            policies: vec![
+                verdict_of("memes", Severity::Low, 0.99),
+                verdict_of("weapons", Severity::High, 0.6),
+            ],
+        };
+        assert_eq!(verdict.heaviest().map(|policy| policy.policy.as_str()), Some("weapons"));
+    }
+
+    #[test]
+    fn reasons_read_back() {
+        for reason in [
+            Reason::OutOfScope,
+            Reason::NoPolicy,
+            Reason::RemovedBefore,
+            Reason::Unreadable("permission denied".into()),
+            Reason::Undecodable("the file is empty".into()),
+        ] {
+            assert_eq!(Reason::parse(&reason.to_string()), reason);
+        }
+        assert!(Reason::parse("from the future").is_unjudged());
+    }
+}
