@@ -18,6 +18,9 @@ pub use item::{ItemId, Sighting};
 pub use policy::{
     Mode, Policy, PolicyHash, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
 };
-pub use review::{Action, Decision, ReviewState, ReviewTask, Reviewer};
+pub use review::{
+    Action, Decision, DecisionId, DecisionOutcome, PastDecision, QueueCounts, QueueFilter,
+    ReviewState, ReviewTask, Reviewer, TaskDetail, TaskId, Timestamp, UndoOutcome,
+};
 pub use score::{Classifier, LogitScale, PolicyScore, PromptShare};
 pub use verdict::{Outcome, PolicyVerdict, Reason, Verdict, verdict_over};

@@ -41,7 +41,9 @@ impl Embedding {
         if !length.is_finite() || length < f32::MIN_POSITIVE {
             return Err(EmbeddingError::NoDirection { length });
         }
-        vector.iter_mut().for_each(|x| *x /= length);
+        for component in &mut vector {
+            *component /= length;
+        }
         Ok(Self(vector))
     }
 

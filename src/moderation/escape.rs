@@ -2,6 +2,7 @@
 //!
 //! One function for the screen, the tables and the logs; JSON has its own reversible escapes.
 
+use std::fmt::Write as _;
 use std::path::Path;
 
 /// Text in which nothing can move the cursor, change colours, reverse the reading order or hide:
@@ -21,7 +22,7 @@ pub fn escape(bytes: &[u8]) -> String {
             }
         }
         for byte in chunk.invalid() {
-            out.push_str(&format!("\\x{byte:02X}"));
+            write!(out, "\\x{byte:02X}").expect("a String takes every write");
         }
     }
     out

@@ -307,6 +307,9 @@ impl Scope {
     }
 
     /// Everything.
+    ///
+    /// # Panics
+    /// Never: the one glob it compiles is a good one.
     pub fn everything() -> Self {
         Self::new(vec!["**".to_owned()], Vec::new()).expect("`**` is a glob")
     }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use super::item::ItemId;
+use super::item::{ItemId, Sighting};
 use super::policy::{PolicyId, SafeView, Severity, spelled};
-use super::verdict::{Outcome, Reason};
+use super::verdict::{Outcome, PolicyVerdict, Reason};
 
 /// Milliseconds since 1970, UTC. The core never reads a clock; callers pass the time in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -134,6 +134,74 @@ pub struct Decision {
     pub at: Timestamp,
 }
 
+/// Which tasks a queue shows; all undecided ones by default.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct QueueFilter {
+    /// Only tasks that this policy flagged (it need not be the heaviest).
+    pub policy: Option<PolicyId>,
+    /// Only tasks in this state; `None` is open and escalated.
+    pub state: Option<ReviewState>,
+}
+
+/// The numbers in the dashboard's first line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct QueueCounts {
+    /// Tasks that wait for anyone.
+    pub open: u64,
+    /// Tasks that wait for someone with more say.
+    pub escalated: u64,
+    /// Decisions since the given start of the day that were not taken back.
+    pub decided_today: u64,
+    /// When the oldest undecided task was opened.
+    pub oldest: Option<Timestamp>,
+}
+
+/// A task with what is known about its item.
+#[derive(Debug, Clone, PartialEq)]
+pub struct TaskDetail {
+    /// The task itself.
+    pub task: ReviewTask,
+    /// What every policy said, the flagging ones first, then by score.
+    pub policies: Vec<PolicyVerdict>,
+    /// Where the item lies now; the sighting that opened the task first.
+    pub sightings: Vec<Sighting>,
+    /// What was decided about this item before, the latest first.
+    pub decisions: Vec<PastDecision>,
+}
+
+/// A decision in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PastDecision {
+    /// Its number.
+    pub id: DecisionId,
+    /// What was decided.
+    pub decision: Decision,
+    /// Whether it was taken back since.
+    pub undone: bool,
+}
+
+/// What came of trying to decide. Losing a race is a value, not an error.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DecisionOutcome {
+    /// It stands, and survives power loss.
+    Recorded(DecisionId),
+    /// Someone was faster; here is what they decided.
+    AlreadyDecided(PastDecision),
+    /// The task was closed without a decision: its file was replaced or could be read after all.
+    Superseded,
+}
+
+/// What came of trying to take a decision back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UndoOutcome {
+    /// The reviewer's latest standing decision is undone and its task is as it was before.
+    Undone(PastDecision),
+    /// This reviewer has no decision left to undo.
+    NothingToUndo,
+    /// Someone decided the same task after it; that decision stands, and so does this one.
+    DecidedSince(PastDecision),
+}
+
 /// The stronger of two safe views: what several flagging policies ask for together.
 pub fn safest(a: SafeView, b: SafeView) -> SafeView {
     a.max(b)
@@ -173,7 +241,7 @@ mod tests {
             state: ReviewState::Open,
             opened_at: Timestamp(0),
         };
-        let mut tasks = vec![
+        let mut tasks = [
             task(1, Severity::Low, Some(0.99)),
             task(2, Severity::High, None),
             task(3, Severity::High, Some(0.6)),

@@ -127,9 +127,7 @@ impl Verdict {
     /// The flagging policy that weighs most: by severity, then outcome, then score.
     pub fn heaviest(&self) -> Option<&PolicyVerdict> {
         self.policies.iter().filter(|policy| policy.flags()).max_by(|a, b| {
-            (a.severity, a.outcome)
-                .cmp(&(b.severity, b.outcome))
-                .then(a.score.total_cmp(&b.score))
+            (a.severity, a.outcome).cmp(&(b.severity, b.outcome)).then(a.score.total_cmp(&b.score))
         })
     }
 }
@@ -209,7 +207,8 @@ mod tests {
     fn out_of_every_scope_is_allowed_and_says_so() {
         let mut scoped = policy("weapons");
         scoped.scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
-        let verdict = verdict_over(&[classifier(scoped)], &bad_picture(), Path::new("avatars/a.png"));
+        let verdict =
+            verdict_over(&[classifier(scoped)], &bad_picture(), Path::new("avatars/a.png"));
         assert_eq!((verdict.outcome, verdict.reason), (Outcome::Allow, Some(Reason::OutOfScope)));
     }
 
