@@ -1,4 +1,6 @@
 //! modtool: local, zero-shot content moderation with people in the loop.
 
 pub mod moderation;
+pub mod policy_file;
 pub mod store;
+pub mod yaml_file;

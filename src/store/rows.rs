@@ -69,7 +69,6 @@ fn hash_of(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], StoreError> {
     bytes.try_into().map_err(|_torn| unreadable(what, format!("{} bytes", bytes.len())))
 }
 
-#[expect(clippy::needless_pass_by_value, reason = "callers hand over what they just made")]
 pub(super) fn unreadable(what: &'static str, value: impl std::fmt::Display) -> StoreError {
     StoreError::Row { what, value: value.to_string() }
 }
