@@ -9,6 +9,7 @@
 mod embed;
 mod file;
 mod monitor;
+mod once;
 mod prepare;
 mod reconcile;
 mod record;
@@ -30,6 +31,7 @@ use crate::vision::Encoder;
 use crate::vision::decode::Limits;
 
 pub use monitor::{Monitor, now};
+pub use once::judge_named;
 pub use settle::SettleTimes;
 pub use walk::Excluded;
 pub use watch::{WatchTimes, Watching};
@@ -115,7 +117,7 @@ pub async fn run(
         spec: encoder.model().image.clone(),
         limits: stages.limits,
         fingerprint: encoder.model().fingerprint.clone(),
-        store: Some(Arc::clone(&store)),
+        store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
         monitor: Arc::clone(&monitor),
         feedback: feedback.clone(),
@@ -137,9 +139,8 @@ pub async fn run(
     for _ in 0..stages.decoders {
         let (preparer, ready, prepared) =
             (preparer.clone(), Arc::clone(&ready_in), prepared.clone());
-        let runtime = Handle::current();
         tasks.spawn_blocking(move || {
-            preparer.run(&runtime, &ready, &prepared);
+            preparer.run(&ready, &prepared);
             Ok(())
         });
     }

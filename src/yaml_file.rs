@@ -136,6 +136,8 @@ pub fn nearest(typed: &str, candidates: &[&str]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fmt::Write as _;
+
     use serde::Deserialize;
 
     use super::*;
@@ -179,7 +181,8 @@ mod tests {
         let mut laughs = String::from("a: &a [x, x, x, x, x, x, x, x, x, x]\n");
         for pair in [b"ab", b"bc", b"cd", b"de", b"ef", b"fg", b"gh"] {
             let [from, to] = pair.map(char::from);
-            laughs += &format!("{to}: &{to} [{}]\n", vec![format!("*{from}"); 10].join(", "));
+            let ten = vec![format!("*{from}"); 10].join(", ");
+            writeln!(laughs, "{to}: &{to} [{ten}]").unwrap();
         }
         for bomb in [deep, wide, laughs] {
             problem(&bomb);

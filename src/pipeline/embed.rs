@@ -54,7 +54,7 @@ fn pictures(waiting: &[Prepared]) -> usize {
 }
 
 /// Judges some files, with one run of the model for all of them.
-fn judge(
+pub(super) fn judge(
     encoder: &mut dyn Encoder,
     classifiers: &[Classifier],
     mut batch: Vec<Prepared>,

@@ -44,8 +44,8 @@ pub(super) struct Preparer {
     pub spec: ImageSpec,
     pub limits: Limits,
     pub fingerprint: Fingerprint,
-    /// Where known items are looked up; none when nothing is to be stored.
-    pub store: Option<Arc<Store>>,
+    /// Where known items are looked up, and the runtime to ask on; none when nothing is stored.
+    pub store: Option<(Arc<Store>, Handle)>,
     pub no_pictures: Arc<NoPictures>,
     pub monitor: Arc<Monitor>,
     pub feedback: mpsc::UnboundedSender<Feedback>,
@@ -56,14 +56,13 @@ impl Preparer {
     /// Runs on a thread of its own; several of them share `ready`.
     pub(super) fn run(
         &self,
-        runtime: &Handle,
         ready: &Shared<mpsc::Receiver<Sighting>>,
         prepared: &mpsc::Sender<Prepared>,
     ) {
         loop {
             let next = super::lock(ready).blocking_recv();
             let Some(sighting) = next else { return };
-            let Some(one) = self.prepare(runtime, sighting) else { continue };
+            let Some(one) = self.prepare(sighting) else { continue };
             if prepared.blocking_send(one).is_err() {
                 return;
             }
@@ -71,12 +70,12 @@ impl Preparer {
     }
 
     /// `None` when there is nothing to judge: the settling stage has been told.
-    fn prepare(&self, runtime: &Handle, sighting: Sighting) -> Option<Prepared> {
+    pub(super) fn prepare(&self, sighting: Sighting) -> Option<Prepared> {
         let named = decode::has_picture_extension(&sighting.path);
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
         let (item, stat, content) = match read(&sighting.path, self.limits.file_bytes, is_picture) {
             Reading::Whole { item, bytes, stat } => {
-                (item, stat, self.content(runtime, item, &bytes))
+                (item, stat, self.content(item, &bytes))
             }
             Reading::TooLarge { item, stat } => {
                 let flaw = Flaw::TooManyBytes { bytes: stat.size, limit: self.limits.file_bytes };
@@ -109,8 +108,8 @@ impl Preparer {
         Some(Prepared { sighting, item, stat, content })
     }
 
-    fn content(&self, runtime: &Handle, item: ItemId, bytes: &[u8]) -> Content {
-        if let Some(store) = &self.store {
+    fn content(&self, item: ItemId, bytes: &[u8]) -> Content {
+        if let Some((store, runtime)) = &self.store {
             match runtime.block_on(store.known_item(item, &self.fingerprint)) {
                 Ok(Some(known)) if !known.views.is_empty() => {
                     return Content::Embedded(known.views, known.facts);
