@@ -26,7 +26,7 @@ use tokio::sync::{mpsc, watch as signal};
 use tokio::task::JoinSet;
 
 use crate::moderation::{Classifier, Sighting};
-use crate::store::{Judged, JudgedBy, Store, StoreError};
+use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::Encoder;
 use crate::vision::decode::Limits;
 
@@ -38,6 +38,7 @@ pub use watch::{WatchTimes, Watching};
 
 use prepare::{Prepared, Preparer};
 use reconcile::{NoPictures, Scanner};
+use record::Recorder;
 use settle::{Candidate, Feedback, Hint};
 
 /// After a stop, what is under way may take so long to be written down.
@@ -74,7 +75,12 @@ pub struct Stages {
     pub excluded: Excluded,
     /// Tells how the run does.
     pub monitor: Arc<Monitor>,
+    /// Called with every verdict once it is written down.
+    pub on_verdict: OnVerdict,
 }
+
+/// Called with every verdict once it is written down.
+pub type OnVerdict = Box<dyn Fn(&Judged, &Recorded) + Send + Sync>;
 
 /// Why a run ended before its time.
 #[derive(Debug, thiserror::Error)]
@@ -104,7 +110,7 @@ pub async fn run(
     let (prepared, prepared_in) = mpsc::channel::<Prepared>(2 * stages.batch);
     let (judged, judged_in) = mpsc::channel::<Judged>(2 * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, mut encoder, classifiers, judged_by, monitor, .. } = stages;
+    let Stages { store, mut encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
 
     let scanner = Scanner {
         store: Arc::clone(&store),
@@ -161,7 +167,8 @@ pub async fn run(
         });
     }
     tasks.spawn(async move {
-        Ok(record::record(&store, &judged_by, judged_in, feedback, &monitor, &stop).await?)
+        let recorder = Recorder { store, judged_by, monitor, on_verdict, feedback, stop };
+        Ok(recorder.run(judged_in).await?)
     });
 
     join(tasks, stopper, shutdown).await

@@ -5,10 +5,11 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
-use serde_yaml::Spanned;
+use serde_yaml::{Location, Spanned};
 
 use crate::moderation::{
     Mode, Policy, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
@@ -60,6 +61,34 @@ impl Default for Defaults {
     }
 }
 
+/// A policy and where its prompts stand, for problems that only a model can see.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The file it was read from.
+    pub file: PathBuf,
+    scoring_place: Location,
+    /// Of the prompts, then the contrast prompts.
+    prompt_places: Vec<Location>,
+}
+
+impl PolicyFile {
+    /// A problem of the prompt with this index in [`Policy::all_prompts`]; of the settings file's
+    /// neutral prompts where it is none of the policy's own.
+    pub fn prompt_problem(&self, index: usize, what: impl fmt::Display) -> YamlProblem {
+        match self.prompt_places.get(index) {
+            Some(place) => YamlProblem::at(&self.file, *place, what),
+            None => YamlProblem::of_file(Path::new("modtool.yaml"), what),
+        }
+    }
+
+    /// A problem of the line `scoring:`.
+    pub fn scoring_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        YamlProblem::at(&self.file, self.scoring_place, what)
+    }
+}
+
 /// Everything that is wrong with a folder of policies, at once.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
@@ -69,7 +98,7 @@ pub struct PolicyProblems(pub Vec<YamlProblem>);
 ///
 /// # Errors
 /// [`PolicyProblems`] when the workspace's defaults don't fit (an empty template, say).
-pub fn starter(defaults: &Defaults) -> Result<Vec<Policy>, PolicyProblems> {
+pub fn starter(defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
     let files = STARTER
         .iter()
         .map(|(name, text)| (PathBuf::from("starter policies").join(name), Ok((*text).to_owned())));
@@ -81,7 +110,7 @@ pub fn starter(defaults: &Defaults) -> Result<Vec<Policy>, PolicyProblems> {
 /// # Errors
 /// [`PolicyProblems`] with every problem of every file; then no policy may be used, because half
 /// a set of rules is not what the moderator wrote.
-pub fn load_dir(dir: &Path, defaults: &Defaults) -> Result<Vec<Policy>, PolicyProblems> {
+pub fn load_dir(dir: &Path, defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
     let unreadable = |error: std::io::Error| {
         PolicyProblems(vec![YamlProblem::of_file(dir, format_args!("can't be read: {error}"))])
     };
@@ -101,27 +130,28 @@ pub fn load_dir(dir: &Path, defaults: &Defaults) -> Result<Vec<Policy>, PolicyPr
 fn collect(
     files: impl Iterator<Item = (PathBuf, Result<String, YamlProblem>)>,
     defaults: &Defaults,
-) -> Result<Vec<Policy>, PolicyProblems> {
-    let mut policies: BTreeMap<PolicyId, (PathBuf, Policy)> = BTreeMap::new();
+) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    let mut policies: BTreeMap<PolicyId, PolicyFile> = BTreeMap::new();
     let mut problems = Vec::new();
     for (file, text) in files {
         let read = text.map_err(|problem| vec![problem]);
         match read.and_then(|text| parse(&file, &text, defaults)) {
             Ok(policy) => {
-                if let Some((first, _)) = policies.get(&policy.id) {
-                    let what = format!("the id `{}` is taken by {}", policy.id, first.display());
+                let id = &policy.policy.id;
+                if let Some(first) = policies.get(id) {
+                    let what = format!("the id `{id}` is taken by {}", first.file.display());
                     problems.push(
                         YamlProblem::of_file(&file, what).with_hint("give every policy its own id"),
                     );
                 } else {
-                    policies.insert(policy.id.clone(), (file, policy));
+                    policies.insert(id.clone(), policy);
                 }
             }
             Err(found) => problems.extend(found),
         }
     }
     if problems.is_empty() {
-        Ok(policies.into_values().map(|(_, policy)| policy).collect())
+        Ok(policies.into_values().collect())
     } else {
         Err(PolicyProblems(problems))
     }
@@ -131,7 +161,7 @@ fn collect(
 ///
 /// # Errors
 /// Every problem that can be seen without a model, with its place.
-pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<Policy, Vec<YamlProblem>> {
+pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, Vec<YamlProblem>> {
     let written: PolicyYaml = yaml_file::parse(file, text).map_err(|problem| vec![problem])?;
     let mut problems = Problems { file, found: Vec::new() };
     written.later_fields(&mut problems);
@@ -157,7 +187,7 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<Policy, Vec
     // A workspace's neutral prompt that this policy looks for must not count against it.
     let violating = |text: &String| written.prompts.iter().any(|p| same_text(&p.value.text, text));
     let neutral = defaults.neutral.iter().filter(|text| !violating(text));
-    Ok(Policy {
+    let policy = Policy {
         title: written.title.unwrap_or_else(|| id.to_string()),
         id,
         description: written.description,
@@ -167,10 +197,17 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<Policy, Vec
         contrast,
         neutral: neutral.map(|text| Prompt { text: text.clone(), weight: 1.0 }).collect(),
         templates,
-        scoring: written.scoring,
+        scoring: written.scoring.value.0,
         thresholds,
         scope,
         safe_view: written.safe_view,
+    };
+    let all_prompts = written.prompts.iter().chain(&written.contrast);
+    Ok(PolicyFile {
+        policy: Arc::new(policy),
+        file: file.to_owned(),
+        scoring_place: written.scoring.referenced,
+        prompt_places: all_prompts.map(|prompt| prompt.referenced).collect(),
     })
 }
 
@@ -288,8 +325,8 @@ struct PolicyYaml {
     #[serde(default)]
     contrast: Vec<Spanned<PromptYaml>>,
     templates: Option<Vec<Spanned<String>>>,
-    #[serde(default = "contrast", deserialize_with = "spelled_scoring")]
-    scoring: Scoring,
+    #[serde(default = "contrast")]
+    scoring: Spanned<ScoringYaml>,
     thresholds: Spanned<ThresholdsYaml>,
     #[serde(default = "everywhere")]
     scope: Spanned<ScopeYaml>,
@@ -348,6 +385,11 @@ struct PromptYaml {
     weight: f32,
 }
 
+/// So that the value's place is kept.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct ScoringYaml(#[serde(deserialize_with = "spelled_scoring")] Scoring);
+
 /// By hand, because an untagged enum would lose the place and the reason of a mistake.
 impl<'de> Deserialize<'de> for PromptYaml {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -393,8 +435,8 @@ fn live() -> Mode {
     Mode::Live
 }
 
-fn contrast() -> Scoring {
-    Scoring::Contrast
+fn contrast() -> Spanned<ScoringYaml> {
+    Spanned::new(ScoringYaml(Scoring::Contrast), Location::UNKNOWN, Location::UNKNOWN)
 }
 
 fn blur() -> SafeView {
@@ -407,7 +449,7 @@ fn all_paths() -> Vec<String> {
 
 fn everywhere() -> Spanned<ScopeYaml> {
     let scope = ScopeYaml { include: all_paths(), exclude: Vec::new() };
-    Spanned::new(scope, serde_yaml::Location::UNKNOWN, serde_yaml::Location::UNKNOWN)
+    Spanned::new(scope, Location::UNKNOWN, Location::UNKNOWN)
 }
 
 /// Reads one of the core's enums by its one spelling.
@@ -434,8 +476,8 @@ mod tests {
     const MINIMAL: &str =
         "id: weapons\nprompts: [a handgun]\nthresholds: {review: 0.5, block: 0.9}\n";
 
-    fn parsed(text: &str) -> Result<Policy, Vec<YamlProblem>> {
-        parse(Path::new("p.yaml"), text, &Defaults::default())
+    fn parsed(text: &str) -> Result<Arc<Policy>, Vec<YamlProblem>> {
+        parse(Path::new("p.yaml"), text, &Defaults::default()).map(|file| file.policy)
     }
 
     fn only_problem(text: &str) -> YamlProblem {
@@ -507,6 +549,14 @@ mod tests {
     }
 
     #[test]
+    fn problems_that_a_model_sees_find_their_line() {
+        let text = MINIMAL.replace("[a handgun]", "\n  - a handgun\n  - a rifle");
+        let file = parse(Path::new("p.yaml"), &text, &Defaults::default()).expect("good");
+        assert_eq!(file.prompt_problem(1, "too long").line, 4);
+        assert_eq!(file.prompt_problem(2, "too long").file, Path::new("modtool.yaml"));
+    }
+
+    #[test]
     fn all_problems_of_a_file_are_told_at_once() {
         let text = "id: W\nprompts: ['']\nthresholds: {review: 2, block: 1}\n";
         assert_eq!(parsed(text).expect_err("three problems").len(), 3);
@@ -522,7 +572,7 @@ mod tests {
     #[test]
     fn the_starter_policies_are_good_and_complete() {
         let policies = starter(&Defaults::default()).expect("the starter policies are good");
-        let ids: Vec<_> = policies.iter().map(|policy| policy.id.as_str()).collect();
+        let ids: Vec<_> = policies.iter().map(|file| file.policy.id.as_str()).collect();
         assert_eq!(
             ids,
             [
@@ -539,7 +589,7 @@ mod tests {
                 "weapons"
             ]
         );
-        for policy in &policies {
+        for PolicyFile { policy, .. } in &policies {
             assert!(!policy.contrast.is_empty(), "{} has contrast prompts", policy.id);
             let weak = ["pills", "smoking"].contains(&policy.id.as_str());
             assert_eq!(policy.mode == Mode::Background, weak, "{}", policy.id);

@@ -25,7 +25,7 @@ use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
 use crate::moderation::{AuditEvent, ChainHash};
 
 pub use export::{ExportedEmbedding, ExportedVerdict};
-pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded};
+pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
 pub use watchers::WatcherBeat;
 
 /// Below this, two connections that checkpoint at once can corrupt a WAL database

@@ -23,6 +23,8 @@ pub struct Monitor {
     pub skipped: AtomicU64,
     /// Files that were judged before and have not changed, at the last full scan.
     pub unchanged: AtomicU64,
+    /// Of these, how many are neither allowed nor approved by a person.
+    pub flagged_before: AtomicU64,
     /// Whether the first full scan is over.
     pub scanned: AtomicBool,
     /// Files seen and not written down yet, and since when.

@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::moderation::Sighting;
 use crate::moderation::escape::escape_path;
-use crate::store::{FileStat, Store, StoreError};
+use crate::store::{FileStat, Standing, Store, StoreError};
 
 use super::monitor::Monitor;
 use super::settle::{Candidate, Hint};
@@ -57,6 +57,8 @@ pub(super) struct Scanned {
     pub skipped: u64,
     /// Judged before, and the same since.
     pub unchanged: u64,
+    /// Of these, how many are neither allowed nor approved by a person.
+    pub flagged_before: u64,
     /// Folders or entries that could not be read, with why.
     pub unreadable: Vec<(PathBuf, std::io::Error)>,
 }
@@ -111,10 +113,11 @@ impl Scanner {
                 }
             }
         }
-        let judged = self.store.already_judged(&files).await?;
-        for ((path, _), judged) in files.into_iter().zip(judged) {
-            if judged {
+        let standing = self.store.standing(&files).await?;
+        for ((path, _), standing) in files.into_iter().zip(standing) {
+            if standing != Standing::New {
                 scanned.unchanged += 1;
+                scanned.flagged_before += u64::from(standing == Standing::Flagged);
                 continue;
             }
             let sighting = Sighting { path, root: root.to_owned() };

@@ -1,64 +1,73 @@
 //! Writes verdicts down, many in one transaction, and says each in the log.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tracing::{error, info, warn};
 
 use crate::moderation::escape::{escape, escape_path};
-use crate::moderation::Outcome;
+use crate::moderation::{Outcome, Reason};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 
-use super::Stop;
+use super::{OnVerdict, Stop};
 use super::monitor::{Monitor, count, now};
 use super::settle::Feedback;
 
 /// So many verdicts share one transaction: a write to the disk each would cost more than judging.
 const BATCH: usize = 64;
 
-/// Writes everything down that comes in. A store that fails is tried again for as long as the run
-/// lasts: the folder keeps the files, and what is not written is judged again.
-pub(super) async fn record(
-    store: &Store,
-    judged_by: &JudgedBy,
-    mut judged: mpsc::Receiver<Judged>,
-    feedback: mpsc::UnboundedSender<Feedback>,
-    monitor: &Arc<Monitor>,
-    stop: &Stop,
-) -> Result<(), StoreError> {
-    let mut batch = Vec::with_capacity(BATCH);
-    while judged.recv_many(&mut batch, BATCH).await > 0 {
-        let recorded = write(store, judged_by, &batch, monitor, stop).await?;
-        for (one, recorded) in batch.drain(..).zip(recorded) {
-            tell(&one, &recorded);
-            tally(monitor, &one, &recorded);
-            // Closed only when the settling stage has ended, which then needs no news.
-            let _ = feedback.send(Feedback::Done(one.sighting.path));
-        }
-    }
-    Ok(())
+/// What writing down needs.
+pub(super) struct Recorder {
+    pub store: Arc<Store>,
+    pub judged_by: JudgedBy,
+    pub monitor: Arc<Monitor>,
+    pub on_verdict: OnVerdict,
+    pub feedback: mpsc::UnboundedSender<Feedback>,
+    pub stop: Stop,
 }
 
-async fn write(
-    store: &Store,
-    judged_by: &JudgedBy,
-    batch: &[Judged],
-    monitor: &Monitor,
-    stop: &Stop,
-) -> Result<Vec<Recorded>, StoreError> {
-    let mut pause = Duration::from_millis(100);
-    loop {
-        match store.record_verdicts(judged_by, batch, now()).await {
-            Ok(recorded) => return Ok(recorded),
-            Err(failed) if stop.is_requested() => return Err(failed),
-            Err(failed) => {
-                error!(error = %chain(&failed), "verdicts can't be written; trying again");
-                monitor.went_wrong(chain(&failed));
-                tokio::time::sleep(pause).await;
-                pause = (pause * 2).min(Duration::from_secs(10));
+impl Recorder {
+    /// Writes everything down that comes in. A store that fails is tried again for as long as the
+    /// run lasts: the folder keeps the files, and what is not written is judged again.
+    pub(super) async fn run(self, mut judged: mpsc::Receiver<Judged>) -> Result<(), StoreError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while judged.recv_many(&mut batch, BATCH).await > 0 {
+            let recorded = self.write(&batch).await?;
+            for (one, recorded) in batch.drain(..).zip(recorded) {
+                tell(&one, &recorded);
+                self.tally(&one, &recorded);
+                (self.on_verdict)(&one, &recorded);
+                // Closed only when the settling stage has ended, which then needs no news.
+                let _ = self.feedback.send(Feedback::Done(one.sighting.path));
             }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, batch: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.store.record_verdicts(&self.judged_by, batch, now()).await {
+                Ok(recorded) => return Ok(recorded),
+                Err(failed) if self.stop.is_requested() => return Err(failed),
+                Err(failed) => {
+                    error!(error = %chain(&failed), "verdicts can't be written; trying again");
+                    self.monitor.went_wrong(chain(&failed));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+            }
+        }
+    }
+
+    fn tally(&self, one: &Judged, recorded: &Recorded) {
+        count(&self.monitor.judged);
+        if recorded.outcome > Outcome::Allow {
+            count(&self.monitor.flagged);
+        }
+        if one.verdict.reason.as_ref().is_some_and(Reason::is_unjudged) {
+            count(&self.monitor.unjudged);
         }
     }
 }
@@ -71,16 +80,6 @@ fn chain(error: &dyn std::error::Error) -> String {
         next = source.source();
     }
     text
-}
-
-fn tally(monitor: &Monitor, one: &Judged, recorded: &Recorded) {
-    count(&monitor.judged);
-    if recorded.outcome > Outcome::Allow {
-        count(&monitor.flagged);
-    }
-    if one.verdict.reason.as_ref().is_some_and(crate::moderation::Reason::is_unjudged) {
-        monitor.unjudged.fetch_add(1, Ordering::Relaxed);
-    }
 }
 
 /// One line a verdict; everything that an uploader chose is escaped.

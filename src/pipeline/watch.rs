@@ -227,7 +227,7 @@ pub(super) async fn scan_all(
     stop: &mut Stop,
 ) -> Result<Roots, StoreError> {
     let monitor = &scanner.monitor;
-    let (mut skipped, mut unchanged) = (0, 0);
+    let (mut skipped, mut unchanged, mut flagged_before) = (0, 0, 0);
     let mut there = Roots::AllThere;
     for root in roots {
         if !root.is_dir() {
@@ -245,9 +245,11 @@ pub(super) async fn scan_all(
         };
         skipped += scanned.skipped;
         unchanged += scanned.unchanged;
+        flagged_before += scanned.flagged_before;
     }
     monitor.skipped.store(skipped, Ordering::Relaxed);
     monitor.unchanged.store(unchanged, Ordering::Relaxed);
+    monitor.flagged_before.store(flagged_before, Ordering::Relaxed);
     if !monitor.scanned.swap(true, Ordering::Relaxed) {
         info!(unchanged, skipped, "scanned the folders once");
     }

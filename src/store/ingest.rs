@@ -78,6 +78,17 @@ pub struct KnownItem {
     pub reason: Option<Reason>,
 }
 
+/// How a file in a folder stands in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Never judged as it is now.
+    New,
+    /// Judged: allowed, or approved by a person.
+    Clear,
+    /// Judged: not allowed, and not approved by a person.
+    Flagged,
+}
+
 /// What came of writing one verdict down.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recorded {
@@ -107,17 +118,21 @@ impl Store {
         Ok(judged_by)
     }
 
-    /// For each file: was it judged with exactly this size, time stamps and inode?
-    pub async fn already_judged(
+    /// For each file: was it judged with exactly this size, time stamps and inode, and how does
+    /// it stand since?
+    pub async fn standing(
         &self,
         files: &[(PathBuf, FileStat)],
-    ) -> Result<Vec<bool>, StoreError> {
+    ) -> Result<Vec<Standing>, StoreError> {
         let mut reader = self.readers.acquire().await.map_err(|source| self.sql(source))?;
         let mut answers = Vec::with_capacity(files.len());
         for (path, stat) in files {
             let row = sqlx::query(
-                "SELECT 1 FROM sightings WHERE path = ? AND gone_at IS NULL
-                 AND size = ? AND mtime_ns = ? AND ctime_ns = ? AND inode = ?",
+                "SELECT s.outcome <> 'allow' AND NOT EXISTS (
+                     SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
+                     AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
+                 ) FROM sightings AS s WHERE s.path = ? AND s.gone_at IS NULL
+                 AND s.size = ? AND s.mtime_ns = ? AND s.ctime_ns = ? AND s.inode = ?",
             )
             .bind(path_bytes(path))
             .bind(stat.size.cast_signed())
@@ -126,7 +141,12 @@ impl Store {
             .bind(stat.inode.cast_signed())
             .fetch_optional(&mut *reader)
             .await;
-            answers.push(row.map_err(|source| self.sql(source))?.is_some());
+            let flagged = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+            answers.push(match flagged.map_err(|source| self.sql(source))? {
+                None => Standing::New,
+                Some(false) => Standing::Clear,
+                Some(true) => Standing::Flagged,
+            });
         }
         Ok(answers)
     }
