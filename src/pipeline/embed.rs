@@ -37,7 +37,7 @@ pub(super) fn embed(
         {
             waiting.push(next);
         }
-        for one in judge(encoder, classifiers, waiting.drain(..).collect(), monitor) {
+        for one in judge(encoder, classifiers, std::mem::take(&mut waiting), monitor) {
             if judged.blocking_send(one).is_err() {
                 return;
             }
@@ -90,9 +90,7 @@ fn embed_each(
     match encoder.embed_images(pixels) {
         Ok(all) => ranges.iter().map(|range| Ok(all[range.clone()].to_vec())).collect(),
         Err(failed) if ranges.len() == 1 => vec![Err(failed)],
-        Err(_) => {
-            ranges.iter().map(|range| encoder.embed_images(&pixels[range.clone()])).collect()
-        }
+        Err(_) => ranges.iter().map(|range| encoder.embed_images(&pixels[range.clone()])).collect(),
     }
 }
 

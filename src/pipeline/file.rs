@@ -77,7 +77,7 @@ fn read_open(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) -> io:
     (&mut file).take(limit.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
     let mut hasher = Sha256::new();
     hasher.update(&bytes);
-    let rest = io::copy(&mut file, &mut hasher)?;
+    let rest = hash_rest(&mut file, &mut hasher)?;
     let after = stat_of(&file.metadata()?);
     if after != stat || after.size != bytes.len() as u64 + rest {
         return Ok(Reading::Changed);
@@ -90,14 +90,28 @@ fn read_open(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) -> io:
     }
 }
 
+fn hash_rest(file: &mut File, hasher: &mut Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut rest = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(rest),
+            count => {
+                hasher.update(&buffer[..count]);
+                rest += count as u64;
+            }
+        }
+    }
+}
+
 /// `permission denied` instead of `Permission denied (os error 13)`.
 fn plain(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();
-    characters.next().map_or_else(String::new, |first| {
-        first.to_lowercase().chain(characters).collect()
-    })
+    characters
+        .next()
+        .map_or_else(String::new, |first| first.to_lowercase().chain(characters).collect())
 }
 
 #[cfg(test)]

@@ -74,9 +74,7 @@ impl Preparer {
         let named = decode::has_picture_extension(&sighting.path);
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
         let (item, stat, content) = match read(&sighting.path, self.limits.file_bytes, is_picture) {
-            Reading::Whole { item, bytes, stat } => {
-                (item, stat, self.content(item, &bytes))
-            }
+            Reading::Whole { item, bytes, stat } => (item, stat, self.content(item, &bytes)),
             Reading::TooLarge { item, stat } => {
                 let flaw = Flaw::TooManyBytes { bytes: stat.size, limit: self.limits.file_bytes };
                 (item, stat, Content::Unjudged(Reason::Undecodable(flaw.to_string())))

@@ -10,9 +10,9 @@ use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{Outcome, Reason};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 
-use super::{OnVerdict, Stop};
 use super::monitor::{Monitor, count, now};
 use super::settle::Feedback;
+use super::{OnVerdict, Stop};
 
 /// So many verdicts share one transaction: a write to the disk each would cost more than judging.
 const BATCH: usize = 64;

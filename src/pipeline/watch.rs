@@ -30,7 +30,7 @@ pub struct WatchTimes {
 
 impl Default for WatchTimes {
     fn default() -> Self {
-        Self { rescan: Duration::from_secs(300), poll: Duration::from_secs(5) }
+        Self { rescan: Duration::from_mins(5), poll: Duration::from_secs(5) }
     }
 }
 
@@ -208,9 +208,11 @@ fn hint_of(kind: EventKind) -> Option<Hint> {
 }
 
 fn root_of<'a>(roots: &'a [PathBuf], path: &Path) -> Option<&'a Path> {
-    roots.iter().map(PathBuf::as_path).filter(|root| path.starts_with(root)).max_by_key(|root| {
-        root.as_os_str().len()
-    })
+    roots
+        .iter()
+        .map(PathBuf::as_path)
+        .filter(|root| path.starts_with(root))
+        .max_by_key(|root| root.as_os_str().len())
 }
 
 /// Whether all watched folders are there.
@@ -239,13 +241,13 @@ pub(super) async fn scan_all(
             there = Roots::SomeGone;
             continue;
         }
-        let scanned = tokio::select! {
-            scanned = scanner.scan(root, root) => scanned?,
+        let found = tokio::select! {
+            found = scanner.scan(root, root) => found?,
             () = stop.requested() => return Ok(there),
         };
-        skipped += scanned.skipped;
-        unchanged += scanned.unchanged;
-        flagged_before += scanned.flagged_before;
+        skipped += found.skipped;
+        unchanged += found.unchanged;
+        flagged_before += found.flagged_before;
     }
     monitor.skipped.store(skipped, Ordering::Relaxed);
     monitor.unchanged.store(unchanged, Ordering::Relaxed);
