@@ -185,11 +185,9 @@ fn modtool_binary() -> PathBuf {
 
 /// Where `modtool runtime install` puts the library, so that it is found here too.
 fn data_dir() -> Answer<PathBuf> {
-    match std::env::var_os("MODTOOL_DATA_DIR") {
-        Some(dir) => Ok(dir.into()),
-        None => {
-            let home = std::env::var_os("HOME").ok_or("there is no HOME")?;
-            Ok(Path::new(&home).join(".local/share/modtool"))
-        }
+    if let Some(dir) = std::env::var_os("MODTOOL_DATA_DIR") {
+        return Ok(dir.into());
     }
+    let home = std::env::var_os("HOME").ok_or("there is no HOME")?;
+    Ok(Path::new(&home).join(".local/share/modtool"))
 }
