@@ -231,7 +231,7 @@ impl Run {
                         lag_ms: oldest.map_or(0, |since| {
                             u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
                         }),
-                        skipped: monitor.skipped.load(Relaxed),
+                        skipped: monitor.skipped(),
                         last_error: monitor.last_error(),
                     };
                     if let Err(error) = store.record_beat(&beat).await {
