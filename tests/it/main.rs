@@ -1,0 +1,3 @@
+//! The one integration binary: each module drives one room from outside.
+
+mod vision;
