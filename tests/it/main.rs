@@ -1,1 +1,3 @@
-//! The one integration binary: every module tests the real thing.
+//! The one integration binary: each module drives one room, or the whole binary, from outside.
+
+mod vision;
