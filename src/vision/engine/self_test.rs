@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::{Encoder, Pixels, VisionError, model};
 use super::{EngineOptions, FoundEngine, open, runtime_version, start};
+use crate::vision::{Encoder, Pixels, VisionError, model};
 
 /// Cosines of [`picture`] to prompts, from the built-in model.
 const EXPECTED: [(&str, f32); 2] = [("a photo of a cat", 0.0), ("a screenshot of a web page", 0.0)];
@@ -67,8 +67,8 @@ fn picture(size: u32) -> Pixels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::WhyTract;
     use super::*;
+    use crate::vision::engine::WhyTract;
 
     #[test]
     fn tract_computes_what_it_should() {
