@@ -1,0 +1,3 @@
+//! The one integration binary: each module drives one room, or the whole program, from outside.
+
+mod architecture;
