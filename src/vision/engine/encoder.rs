@@ -7,10 +7,10 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::super::model::{ModelFiles, Network};
-use super::super::tokenize::{TextReader, Tokens};
-use super::super::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 use super::{Device, Engine, EngineOptions, FoundEngine};
+use crate::vision::model::{ModelFiles, Network};
+use crate::vision::tokenize::{TextReader, Tokens};
+use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
 /// The built-in [`Encoder`].
 pub(super) struct Towers {

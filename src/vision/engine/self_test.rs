@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use super::super::{Encoder, Pixels, VisionError, model};
 use super::{EngineOptions, FoundEngine, open, runtime_version, start};
+use crate::vision::{Encoder, Pixels, VisionError, model};
 
 /// Cosines of [`picture`] to prompts, as ONNX Runtime 1.32 computes them with the built-in model
 /// (through its own Python interface, without any code of this project).
@@ -69,8 +69,8 @@ fn picture(size: u32) -> Pixels {
 
 #[cfg(test)]
 mod tests {
-    use super::super::WhyTract;
     use super::*;
+    use crate::vision::engine::WhyTract;
 
     #[test]
     fn tract_computes_what_it_should() {
