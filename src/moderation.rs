@@ -19,8 +19,8 @@ pub use policy::{
     Mode, Policy, PolicyHash, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
 };
 pub use review::{
-    Action, Decision, DecisionId, DecisionOutcome, PastDecision, QueueCounts, QueueFilter,
-    ReviewState, ReviewTask, Reviewer, TaskDetail, TaskId, Timestamp, UndoOutcome,
+    Action, Decision, DecisionId, DecisionOutcome, PastDecision, QueueCounts, QueueCursor,
+    QueueFilter, ReviewState, ReviewTask, Reviewer, TaskDetail, TaskId, Timestamp, UndoOutcome,
 };
 pub use score::{Classifier, LogitScale, PolicyScore, PromptShare};
 pub use verdict::{Outcome, PolicyVerdict, Reason, Verdict, verdict_over};

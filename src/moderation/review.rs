@@ -143,6 +143,24 @@ pub struct QueueFilter {
     pub state: Option<ReviewState>,
 }
 
+/// Where a page of the queue ended; the next page begins after it (keyset paging).
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct QueueCursor {
+    /// The last row's severity.
+    pub severity: Severity,
+    /// The last row's score; 0 where it has none.
+    pub score: f32,
+    /// The last row's number.
+    pub id: TaskId,
+}
+
+impl QueueCursor {
+    /// The cursor after this task.
+    pub fn of(task: &ReviewTask) -> Self {
+        Self { severity: task.severity, score: task.score.unwrap_or(0.0), id: task.id }
+    }
+}
+
 /// The numbers in the dashboard's first line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct QueueCounts {
