@@ -114,7 +114,7 @@ mod tests {
         assert_eq!(fit_middle("IMG_2031.jpg", 12), "IMG_2031.jpg");
         assert_eq!(fit_middle("holiday-in-the-mountains.jpeg", 16), "holiday…ins.jpeg");
         assert_eq!(fit_middle("x.averyveryverylongextension", 10), "x.a…ension");
-        assert_eq!(fit_middle("日本語の長い名前です.png", 12), "日本…です.png");
+        assert_eq!(fit_middle("日本語の長い名前です.png", 12), "日本…す.png");
         assert_eq!(fit_middle("abcdef", 3), "ab…");
     }
 
