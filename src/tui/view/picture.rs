@@ -38,7 +38,7 @@ pub(super) fn draw(
 
 fn safe_view(reveal: Reveal) -> String {
     match reveal.next() {
-        Some(_) => format!(" safe view: {} (v reveals) ", reveal.as_str()),
+        Some(_) => format!(" safe view: {} (v) ", reveal.as_str()),
         None => format!(" safe view: {} (V hides) ", reveal.as_str()),
     }
 }

@@ -11,7 +11,7 @@ use crate::tui::state::{Detail, ItemDetail, Panel, State};
 use crate::tui::update::in_words;
 
 use super::style::{Role, style};
-use super::text::{ago, fit_end, fit_middle, padded};
+use super::text::{age, fit_end, fit_middle, padded};
 
 /// Prompts with a smaller share are counted, not listed.
 const LISTED_FROM: f32 = 0.005;
@@ -86,7 +86,9 @@ fn prompts(state: &State, detail: &ItemDetail, panel: &Panel, cells: usize) -> V
     let mode = if verdict.mode == Mode::Background { " · only recorded" } else { "" };
     let thresholds = panel.why.as_ref().map_or_else(String::new, |why| {
         let title = escape(why.title.as_bytes());
-        format!(" · from {:.2} review, {:.2} block · {title}", why.review, why.block)
+        let long =
+            format!(" · review from {:.2}, block from {:.2} · {title}", why.review, why.block);
+        if cells >= 70 { long } else { format!(" ({:.2}/{:.2}) · {title}", why.review, why.block) }
     });
     let head =
         format!("{} {:.2} {}{mode}{thresholds}", verdict.policy, verdict.score, verdict.outcome);
@@ -107,7 +109,8 @@ fn prompts(state: &State, detail: &ItemDetail, panel: &Panel, cells: usize) -> V
     lines.extend(shares.iter().map(|share| bar(state, share, cells)));
     let small = why.shares.len() - shares.len();
     if small > 0 {
-        let text = format!("{small} more prompts, each under 0.01");
+        let prompts = if small == 1 { "prompt" } else { "prompts" };
+        let text = format!("{small} more {prompts} under 0.01");
         lines.push(Line::styled(fit_end(&text, cells), style(state.theme, Role::Dim)));
     }
     lines
@@ -155,11 +158,11 @@ fn past(state: &State, detail: &ItemDetail, cells: usize) -> Vec<Line<'static>> 
 
 fn places(state: &State, detail: &ItemDetail, cells: usize) -> Vec<Line<'static>> {
     let task = &detail.detail.task;
-    let opened = ago(state.now, task.opened_at);
+    let waiting = age(state.now, task.opened_at);
     let head = match detail.detail.sightings.len() {
-        0 => format!("item {} · since {opened} · lies nowhere now", task.item.short()),
-        1 => format!("item {} · since {opened}", task.item.short()),
-        count => format!("item {} · since {opened} · lies at {count} paths", task.item.short()),
+        0 => format!("item {} · waiting {waiting} · lies nowhere now", task.item.short()),
+        1 => format!("item {} · waiting {waiting}", task.item.short()),
+        count => format!("item {} · waiting {waiting} · lies at {count} paths", task.item.short()),
     };
     let mut lines = vec![Line::styled(fit_end(&head, cells), style(state.theme, Role::Dim))];
     for sighting in &detail.detail.sightings {
