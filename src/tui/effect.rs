@@ -34,12 +34,10 @@ pub enum Effect {
         /// The request.
         id: RequestId,
     },
-    /// Answer with [`super::Event::PolicyCountsLoaded`].
+    /// Answer with [`super::Event::PolicyCountsLoaded`]: over all undecided tasks.
     LoadPolicyCounts {
         /// The request.
         id: RequestId,
-        /// Which tasks are counted; its policy is not set.
-        filter: QueueFilter,
     },
     /// Answer with [`super::Event::DetailLoaded`]. A later request makes an unanswered one moot.
     LoadDetail {

@@ -530,8 +530,7 @@ fn refresh_popup(state: &mut State, effects: &mut Vec<Effect>) {
     if let Mode::Filter(popup) = &mut state.mode {
         popup.request = Some(id);
     }
-    let filter = QueueFilter { policy: None, state: state.filter.state };
-    effects.push(Effect::LoadPolicyCounts { id, filter });
+    effects.push(Effect::LoadPolicyCounts { id });
 }
 
 fn policy_counts_loaded(state: &mut State, id: RequestId, counts: Vec<(PolicyId, u64)>) {

@@ -93,7 +93,7 @@ fn the_list_of_policies() {
         let mut desk = Desk::explained(width, height, tasks());
         desk.press('p');
         let id = desk.last_id(|effect| match effect {
-            Effect::LoadPolicyCounts { id, .. } => Some(*id),
+            Effect::LoadPolicyCounts { id } => Some(*id),
             _ => None,
         });
         let counts =

@@ -54,11 +54,7 @@ pub(super) fn draw_filter(frame: &mut Frame<'_>, state: &State, popup: &FilterPo
     let area = centred(frame.area().as_size(), 40, rows.saturating_add(2 + u16::from(waiting)));
     draw_box(frame, area, state, " show only · Enter takes, Esc closes ".to_owned());
     let room = inside(area);
-    let all = state.counts.map(|counts| match state.filter.state {
-        None => counts.open + counts.escalated,
-        Some(crate::moderation::ReviewState::Open) => counts.open,
-        Some(_) => counts.escalated,
-    });
+    let all = state.counts.map(|counts| counts.open + counts.escalated);
     let all = ("all".to_owned(), all.map_or_else(String::new, |count| count.to_string()));
     let policies = popup.policies.iter().map(|(id, count)| (id.to_string(), count.to_string()));
     let top = (popup.selected + 1).saturating_sub(usize::from(room.height));

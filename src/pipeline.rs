@@ -1,0 +1,256 @@
+//! From a folder to verdicts in the store: bounded stages, joined by channels.
+//!
+//! `source → settle → prepare (read, hash, decode) → embed (model, policies) → record`
+//!
+//! Only the source knows the difference between `watch`, `scan` and `score`. To stop, the source
+//! is stopped; closed channels drain the rest. What was not let in yet stays in the folder, which
+//! is the overflow store, and is found at the next start.
+
+mod embed;
+mod file;
+mod monitor;
+mod once;
+mod prepare;
+mod reconcile;
+mod record;
+mod settle;
+mod walk;
+mod watch;
+
+use std::path::PathBuf;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use tokio::runtime::Handle;
+use tokio::sync::{mpsc, watch as signal};
+use tokio::task::JoinSet;
+
+use crate::moderation::{Classifier, Sighting};
+use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
+use crate::vision::Encoder;
+use crate::vision::decode::Limits;
+
+pub use monitor::{Monitor, now};
+pub use once::judge_named;
+pub use settle::SettleTimes;
+pub use walk::Excluded;
+pub use watch::{WatchTimes, Watching};
+
+use prepare::{Prepared, Preparer};
+use reconcile::{NoPictures, Scanner};
+use record::Recorder;
+use settle::{Candidate, Feedback, Hint};
+
+/// After a stop, what is under way may take so long to be written down.
+const GRACE: Duration = Duration::from_secs(3);
+
+/// Where files come from.
+#[derive(Debug, Clone)]
+pub enum Source {
+    /// Everything below these folders, once.
+    Scan(Vec<PathBuf>),
+    /// Everything below these folders, for ever.
+    Watch(Vec<PathBuf>, Watching, WatchTimes),
+}
+
+/// What a run works with.
+pub struct Stages {
+    /// Where verdicts go.
+    pub store: Arc<Store>,
+    /// The model.
+    pub encoder: Box<dyn Encoder>,
+    /// The policies, embedded by that model.
+    pub classifiers: Vec<Classifier>,
+    /// The same, as the store numbers them.
+    pub judged_by: JudgedBy,
+    /// What a decoder may cost.
+    pub limits: Limits,
+    /// When a file counts as written.
+    pub settle: SettleTimes,
+    /// Threads that read and decode.
+    pub decoders: usize,
+    /// Pictures that the model takes at once.
+    pub batch: usize,
+    /// The workspace's own files.
+    pub excluded: Excluded,
+    /// Tells how the run does.
+    pub monitor: Arc<Monitor>,
+    /// Called with every verdict once it is written down.
+    pub on_verdict: OnVerdict,
+}
+
+/// Called with every verdict once it is written down.
+pub type OnVerdict = Box<dyn Fn(&Judged, &Recorded) + Send + Sync>;
+
+/// Why a run ended before its time.
+#[derive(Debug, thiserror::Error)]
+pub enum PipelineError {
+    /// The store could not be read or written.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A stage panicked: a defect of this program.
+    #[error("a stage of the pipeline panicked; please report this")]
+    Panicked(#[source] tokio::task::JoinError),
+}
+
+/// Runs until the source has ended (a scan) or `shutdown` resolves (then what is under way is
+/// drained, for at most three seconds). Files that were judged are in the store when this returns.
+///
+/// # Errors
+/// [`PipelineError`] when the store fails for good or a stage panics.
+pub async fn run(
+    source: Source,
+    stages: Stages,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), PipelineError> {
+    let (stopper, stop) = stopper();
+    let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
+    let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
+    let (ready, ready_in) = mpsc::channel::<Sighting>(stages.decoders);
+    let (prepared, prepared_in) = mpsc::channel::<Prepared>(2 * stages.batch);
+    let (judged, judged_in) = mpsc::channel::<Judged>(2 * stages.batch);
+    let no_pictures = Arc::new(NoPictures::default());
+    let Stages { store, mut encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
+
+    let scanner = Scanner {
+        store: Arc::clone(&store),
+        excluded: stages.excluded,
+        no_pictures: Arc::clone(&no_pictures),
+        candidates,
+        monitor: Arc::clone(&monitor),
+    };
+    let preparer = Preparer {
+        spec: encoder.model().image.clone(),
+        limits: stages.limits,
+        fingerprint: encoder.model().fingerprint.clone(),
+        store: Some((Arc::clone(&store), Handle::current())),
+        no_pictures,
+        monitor: Arc::clone(&monitor),
+        feedback: feedback.clone(),
+    };
+
+    let mut tasks: JoinSet<Result<(), PipelineError>> = JoinSet::new();
+    {
+        let stop = stop.clone();
+        tasks.spawn(async move { Ok(feed(source, scanner, stop).await?) });
+    }
+    {
+        let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
+        tasks.spawn(async move {
+            settle::settle(candidates_in, feedback_in, ready, stages.settle, monitor, stop).await;
+            Ok(())
+        });
+    }
+    let ready_in = Arc::new(Mutex::new(ready_in));
+    for _ in 0..stages.decoders {
+        let (preparer, ready, prepared) =
+            (preparer.clone(), Arc::clone(&ready_in), prepared.clone());
+        tasks.spawn_blocking(move || {
+            preparer.run(&ready, &prepared);
+            Ok(())
+        });
+    }
+    drop((preparer, prepared));
+    {
+        let (monitor, stop, batch) = (Arc::clone(&monitor), stop.clone(), stages.batch);
+        tasks.spawn_blocking(move || {
+            embed::embed(
+                encoder.as_mut(),
+                &classifiers,
+                batch,
+                prepared_in,
+                &judged,
+                &monitor,
+                &stop,
+            );
+            Ok(())
+        });
+    }
+    tasks.spawn(async move {
+        let recorder = Recorder { store, judged_by, monitor, on_verdict, feedback, stop };
+        Ok(recorder.run(judged_in).await?)
+    });
+
+    join(tasks, stopper, shutdown).await
+}
+
+/// Waits for all stages. The first error stops the source and is answered when all have ended.
+async fn join(
+    mut tasks: JoinSet<Result<(), PipelineError>>,
+    stopper: Stopper,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> Result<(), PipelineError> {
+    let mut shutdown = Box::pin(shutdown);
+    let mut stopped = false;
+    let mut first_error = None;
+    loop {
+        tokio::select! {
+            () = &mut shutdown, if !stopped => {
+                stopped = true;
+                stopper.stop();
+            }
+            ended = tasks.join_next() => {
+                let error = match ended {
+                    None => return first_error.map_or(Ok(()), Err),
+                    Some(Ok(Ok(()))) => continue,
+                    Some(Ok(Err(error))) => error,
+                    Some(Err(panicked)) => PipelineError::Panicked(panicked),
+                };
+                first_error.get_or_insert(error);
+                stopped = true;
+                stopper.stop();
+            }
+        }
+    }
+}
+
+async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), StoreError> {
+    match source {
+        Source::Scan(roots) => watch::scan_all(&roots, &scanner, &mut stop).await.map(|_| ()),
+        Source::Watch(roots, watching, times) => {
+            watch::watch(&roots, watching, times, &scanner, stop).await
+        }
+    }
+}
+
+/// The stopping side of a [`Stop`].
+#[derive(Debug)]
+struct Stopper(signal::Sender<Option<Instant>>);
+
+/// Tells a stage that the run is to end.
+#[derive(Debug, Clone)]
+struct Stop(signal::Receiver<Option<Instant>>);
+
+fn stopper() -> (Stopper, Stop) {
+    let (sender, receiver) = signal::channel(None);
+    (Stopper(sender), Stop(receiver))
+}
+
+impl Stopper {
+    fn stop(&self) {
+        self.0.send_if_modified(|since| since.replace(Instant::now()).is_none());
+    }
+}
+
+impl Stop {
+    async fn requested(&mut self) {
+        if self.0.wait_for(Option::is_some).await.is_err() {
+            // The stopping side went away without stopping: nobody will.
+            std::future::pending::<()>().await;
+        }
+    }
+
+    fn is_requested(&self) -> bool {
+        self.0.borrow().is_some()
+    }
+
+    fn grace_is_over(&self) -> bool {
+        self.0.borrow().is_some_and(|since| since.elapsed() > GRACE)
+    }
+}
+
+type Shared<T> = Arc<Mutex<T>>;
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
+}

@@ -1,0 +1,137 @@
+//! One thread owns the model: it takes what is waiting, up to a batch, and judges it.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+use tracing::error;
+
+use crate::moderation::escape::escape_path;
+use crate::moderation::{Classifier, Embedding, Reason, Verdict, verdict_over};
+use crate::store::{Judged, PictureFacts};
+use crate::vision::preprocess::Pixels;
+use crate::vision::{Encoder, VisionError};
+
+use super::Stop;
+use super::monitor::Monitor;
+use super::prepare::{Content, Prepared};
+
+/// Turns prepared files into judged ones until there are no more, or the stop's grace is over.
+pub(super) fn embed(
+    encoder: &mut dyn Encoder,
+    classifiers: &[Classifier],
+    batch: usize,
+    mut prepared: mpsc::Receiver<Prepared>,
+    judged: &mpsc::Sender<Judged>,
+    monitor: &Arc<Monitor>,
+    stop: &Stop,
+) {
+    let mut waiting = Vec::with_capacity(batch);
+    while let Some(first) = prepared.blocking_recv() {
+        if stop.grace_is_over() {
+            return;
+        }
+        waiting.push(first);
+        while pictures(&waiting) < batch
+            && let Ok(next) = prepared.try_recv()
+        {
+            waiting.push(next);
+        }
+        for one in judge(encoder, classifiers, waiting.drain(..).collect(), monitor) {
+            if judged.blocking_send(one).is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn pictures(waiting: &[Prepared]) -> usize {
+    let views = |one: &Prepared| match &one.content {
+        Content::Pixels(views, _) => views.len(),
+        Content::Embedded(..) | Content::Unjudged(_) => 0,
+    };
+    waiting.iter().map(views).sum()
+}
+
+/// Judges some files, with one run of the model for all of them.
+pub(super) fn judge(
+    encoder: &mut dyn Encoder,
+    classifiers: &[Classifier],
+    mut batch: Vec<Prepared>,
+    monitor: &Monitor,
+) -> Vec<Judged> {
+    let mut pixels: Vec<Pixels> = Vec::new();
+    let mut ranges: Vec<Range<usize>> = Vec::with_capacity(batch.len());
+    for one in &mut batch {
+        let start = pixels.len();
+        if let Content::Pixels(views, _) = &mut one.content {
+            pixels.append(views);
+        }
+        ranges.push(start..pixels.len());
+    }
+    let embedded = embed_each(encoder, &pixels, &ranges);
+    batch
+        .into_iter()
+        .zip(embedded)
+        .map(|(one, embedded)| judge_one(classifiers, one, embedded, monitor))
+        .collect()
+}
+
+/// The embeddings of every range. When the whole batch fails, each range is tried alone, so that
+/// one bad picture costs only itself.
+fn embed_each(
+    encoder: &mut dyn Encoder,
+    pixels: &[Pixels],
+    ranges: &[Range<usize>],
+) -> Vec<Result<Vec<Embedding>, VisionError>> {
+    if pixels.is_empty() {
+        return ranges.iter().map(|_| Ok(Vec::new())).collect();
+    }
+    match encoder.embed_images(pixels) {
+        Ok(all) => ranges.iter().map(|range| Ok(all[range.clone()].to_vec())).collect(),
+        Err(failed) if ranges.len() == 1 => vec![Err(failed)],
+        Err(_) => ranges.iter().map(|range| encoder.embed_images(&pixels[range.clone()])).collect(),
+    }
+}
+
+fn judge_one(
+    classifiers: &[Classifier],
+    one: Prepared,
+    embedded: Result<Vec<Embedding>, VisionError>,
+    monitor: &Monitor,
+) -> Judged {
+    let Prepared { sighting, item, stat, content } = one;
+    let (views, facts, verdict) = match (content, embedded) {
+        (Content::Unjudged(reason), _) => (Vec::new(), None, Verdict::unjudged(reason)),
+        (Content::Embedded(views, facts), _) => scored(classifiers, views, facts, &sighting),
+        (Content::Pixels(_, facts), Ok(views)) => {
+            scored(classifiers, as_stored(views), Some(facts), &sighting)
+        }
+        (Content::Pixels(_, facts), Err(failed)) => {
+            error!(path = %escape_path(&sighting.path), error = %failed, "the model failed");
+            monitor.went_wrong(&failed);
+            let reason = Reason::Undecodable(format!("the model failed: {failed}"));
+            (Vec::new(), Some(facts), Verdict::unjudged(reason))
+        }
+    };
+    Judged { item, bytes: stat.size, sighting, stat, facts, views, verdict }
+}
+
+fn scored(
+    classifiers: &[Classifier],
+    views: Vec<Embedding>,
+    facts: Option<PictureFacts>,
+    sighting: &crate::moderation::Sighting,
+) -> (Vec<Embedding>, Option<PictureFacts>, Verdict) {
+    let verdict = verdict_over(classifiers, &views, sighting.below());
+    (views, facts, verdict)
+}
+
+/// Scores are computed from what the store keeps (half precision), so that judging stored
+/// embeddings again gives the very same scores.
+fn as_stored(views: Vec<Embedding>) -> Vec<Embedding> {
+    views
+        .into_iter()
+        .map(|view| Embedding::from_f16_bytes(&view.to_f16_bytes()).unwrap_or(view))
+        .collect()
+}

@@ -1,0 +1,81 @@
+//! How a run is doing, for whoever wants to show it: plain counters, shared by all stages.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Instant, SystemTime, UNIX_EPOCH};
+
+use crate::moderation::Timestamp;
+
+/// Counters of one run. All of them only ever grow, but for what is in hand.
+#[derive(Debug, Default)]
+pub struct Monitor {
+    /// Pictures found (or believed to be pictures) that were not judged before.
+    pub found: AtomicU64,
+    /// Files judged and written down.
+    pub judged: AtomicU64,
+    /// Of these, how many need a person.
+    pub flagged: AtomicU64,
+    /// Of these, how many could not be judged as pictures.
+    pub unjudged: AtomicU64,
+    /// Files that are no pictures, by name nor by content, at the last full scan.
+    pub skipped: AtomicU64,
+    /// Files that were judged before and have not changed, at the last full scan.
+    pub unchanged: AtomicU64,
+    /// Of these, how many are neither allowed nor approved by a person.
+    pub flagged_before: AtomicU64,
+    /// Whether the first full scan is over.
+    pub scanned: AtomicBool,
+    /// Files seen and not written down yet, and since when.
+    in_hand: Mutex<HashMap<PathBuf, Instant>>,
+    last_error: Mutex<Option<(String, Timestamp)>>,
+}
+
+impl Monitor {
+    /// Counts one more file in hand; true when it was not in hand already.
+    pub(super) fn take(&self, path: &Path) -> bool {
+        let mut in_hand = lock(&self.in_hand);
+        if in_hand.contains_key(path) {
+            return false;
+        }
+        in_hand.insert(path.to_owned(), Instant::now());
+        true
+    }
+
+    /// The file is written down, or turned out to be none of ours.
+    pub(super) fn release(&self, path: &Path) {
+        lock(&self.in_hand).remove(path);
+    }
+
+    /// How many files wait, and since when the oldest does.
+    pub fn waiting(&self) -> (u64, Option<Instant>) {
+        let in_hand = lock(&self.in_hand);
+        (in_hand.len() as u64, in_hand.values().min().copied())
+    }
+
+    /// Remembers what went wrong, for `modtool status`.
+    pub fn went_wrong(&self, what: impl std::fmt::Display) {
+        *lock(&self.last_error) = Some((what.to_string(), now()));
+    }
+
+    /// The last thing that went wrong, and when.
+    pub fn last_error(&self) -> Option<(String, Timestamp)> {
+        lock(&self.last_error).clone()
+    }
+}
+
+/// Adds one to a counter.
+pub(super) fn count(counter: &AtomicU64) {
+    counter.fetch_add(1, Ordering::Relaxed);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The clock: milliseconds since 1970.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}

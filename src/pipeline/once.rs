@@ -1,0 +1,105 @@
+//! Judges files that were named on a command line, without a store: the same reading, decoding,
+//! model and policies as a watched folder gets.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::moderation::{Classifier, ItemId, Reason, Sighting, Verdict};
+use crate::store::{FileStat, Judged};
+use crate::vision::Encoder;
+use crate::vision::decode::Limits;
+
+use super::embed::judge;
+use super::monitor::Monitor;
+use super::prepare::Preparer;
+use super::reconcile::NoPictures;
+use super::walk::{Excluded, Found, walk};
+
+/// Judges the named files, and the files below named folders, in order. Every named file gets a
+/// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
+/// are no pictures are left out. `take` is called with each verdict as it comes.
+pub fn judge_named(
+    encoder: &mut dyn Encoder,
+    classifiers: &[Classifier],
+    limits: &Limits,
+    batch: usize,
+    named: &[PathBuf],
+    mut take: impl FnMut(Judged),
+) {
+    let (feedback, _nobody) = mpsc::unbounded_channel();
+    let monitor = Arc::<Monitor>::default();
+    let preparer = Preparer {
+        spec: encoder.model().image.clone(),
+        limits: limits.clone(),
+        fingerprint: encoder.model().fingerprint.clone(),
+        store: None,
+        no_pictures: Arc::<NoPictures>::default(),
+        monitor: Arc::clone(&monitor),
+        feedback,
+    };
+    let mut waiting = Vec::with_capacity(batch);
+    for (sighting, by_name) in sightings(named) {
+        match preparer.prepare(sighting.clone()) {
+            Some(prepared) => waiting.push(prepared),
+            None if by_name => {
+                judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
+                    .into_iter()
+                    .for_each(&mut take);
+                take(refused(sighting));
+            }
+            None => {}
+        }
+        if waiting.len() >= batch {
+            judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
+                .into_iter()
+                .for_each(&mut take);
+        }
+    }
+    judge(encoder, classifiers, waiting, &monitor).into_iter().for_each(take);
+}
+
+/// What there is to look at, and whether it was named itself.
+fn sightings(named: &[PathBuf]) -> impl Iterator<Item = (Sighting, bool)> {
+    named.iter().flat_map(|path| {
+        if !path.is_dir() {
+            return vec![(Sighting { path: path.clone(), root: path.clone() }, true)];
+        }
+        let mut below = Vec::new();
+        walk(path, &Excluded::default(), |found| {
+            if let Found::File(file, _) = found {
+                below.push((Sighting { path: file, root: path.clone() }, false));
+            }
+            true
+        });
+        below
+    })
+}
+
+fn refused(sighting: Sighting) -> Judged {
+    let why = match std::fs::symlink_metadata(&sighting.path) {
+        Err(_) => Reason::Unreadable("there is no such file".into()),
+        Ok(meta) if meta.is_symlink() => Reason::Unreadable("links are not followed".into()),
+        Ok(meta) if !meta.is_file() => Reason::Unreadable("it is no regular file".into()),
+        Ok(_) => Reason::Undecodable(
+            "neither its name nor its first bytes say that it is a picture".into(),
+        ),
+    };
+    Judged {
+        item: item_of(&sighting.path),
+        bytes: 0,
+        stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+        facts: None,
+        views: Vec::new(),
+        verdict: Verdict::unjudged(why),
+        sighting,
+    }
+}
+
+fn item_of(path: &Path) -> ItemId {
+    std::fs::read(path).map_or_else(
+        |_unreadable| ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
+        |bytes| ItemId::of_bytes(&bytes),
+    )
+}

@@ -1,0 +1,131 @@
+//! Compares a folder with the store and hands on what was not judged yet, or has changed.
+
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
+use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::mpsc;
+use tracing::warn;
+
+use crate::moderation::Sighting;
+use crate::moderation::escape::escape_path;
+use crate::store::{FileStat, Standing, Store, StoreError};
+
+use super::monitor::Monitor;
+use super::settle::{Candidate, Hint};
+use super::walk::{Excluded, Found, walk};
+
+/// So many files are compared in one go.
+const BATCH: usize = 256;
+
+/// Files that turned out to be no pictures, so that a rescan does not open them again.
+/// Eight bytes a file: the hash of path and stat.
+#[derive(Debug, Default)]
+pub(super) struct NoPictures {
+    hasher: RandomState,
+    known: Mutex<HashSet<u64>>,
+}
+
+impl NoPictures {
+    pub(super) fn insert(&self, path: &Path, stat: FileStat) -> bool {
+        let hash = self.hasher.hash_one((path, stat));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+    }
+
+    fn contains(&self, path: &Path, stat: FileStat) -> bool {
+        let hash = self.hasher.hash_one((path, stat));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash)
+    }
+}
+
+/// What a scan compares with and where it sends what it finds.
+#[derive(Debug, Clone)]
+pub(super) struct Scanner {
+    pub store: Arc<Store>,
+    pub excluded: Excluded,
+    pub no_pictures: Arc<NoPictures>,
+    pub candidates: mpsc::Sender<Candidate>,
+    pub monitor: Arc<Monitor>,
+}
+
+/// What one scan came upon.
+#[derive(Debug, Default)]
+pub(super) struct Scanned {
+    /// Links, pipes, and files known to be no pictures.
+    pub skipped: u64,
+    /// Judged before, and the same since.
+    pub unchanged: u64,
+    /// Of these, how many are neither allowed nor approved by a person.
+    pub flagged_before: u64,
+    /// Folders or entries that could not be read, with why.
+    pub unreadable: Vec<(PathBuf, std::io::Error)>,
+}
+
+impl Scanner {
+    /// Scans `folder`, which is `root` or lies below it. Blocks where the pipeline is full.
+    /// Ends early when the pipeline is gone.
+    pub(super) async fn scan(&self, root: &Path, folder: &Path) -> Result<Scanned, StoreError> {
+        let (found_out, mut found_in) = mpsc::channel(4);
+        let (folder, excluded) = (folder.to_owned(), self.excluded.clone());
+        let walking = tokio::task::spawn_blocking(move || {
+            let mut batch = Vec::with_capacity(BATCH);
+            walk(&folder, &excluded, |found| {
+                batch.push(found);
+                batch.len() < BATCH || found_out.blocking_send(std::mem::take(&mut batch)).is_ok()
+            });
+            // Nobody listening any more is no error: the run is being stopped.
+            let _ = found_out.blocking_send(batch);
+        });
+        let mut scanned = Scanned::default();
+        while let Some(batch) = found_in.recv().await {
+            if !self.compare(root, batch, &mut scanned).await? {
+                break;
+            }
+        }
+        drop(found_in);
+        if let Err(panicked) = walking.await {
+            std::panic::resume_unwind(panicked.into_panic());
+        }
+        Ok(scanned)
+    }
+
+    /// Answers whether the pipeline still takes candidates.
+    async fn compare(
+        &self,
+        root: &Path,
+        batch: Vec<Found>,
+        scanned: &mut Scanned,
+    ) -> Result<bool, StoreError> {
+        let mut files = Vec::with_capacity(batch.len());
+        for found in batch {
+            match found {
+                Found::File(path, stat) if self.no_pictures.contains(&path, stat) => {
+                    scanned.skipped += 1;
+                }
+                Found::File(path, stat) => files.push((path, stat)),
+                Found::Special => scanned.skipped += 1,
+                Found::Unreadable(path, error) => {
+                    warn!(path = %escape_path(&path), %error, "can't be read");
+                    self.monitor.went_wrong(format_args!("{}: {error}", escape_path(&path)));
+                    scanned.unreadable.push((path, error));
+                }
+            }
+        }
+        let standing = self.store.standing(&files).await?;
+        for ((path, _), standing) in files.into_iter().zip(standing) {
+            if standing != Standing::New {
+                scanned.unchanged += 1;
+                scanned.flagged_before += u64::from(standing == Standing::Flagged);
+                continue;
+            }
+            let sighting = Sighting { path, root: root.to_owned() };
+            self.monitor.found.fetch_add(1, Ordering::Relaxed);
+            if self.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_err() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+}

@@ -1,0 +1,108 @@
+//! Writes verdicts down, many in one transaction, and says each in the log.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tracing::{error, info, warn};
+
+use crate::moderation::escape::{escape, escape_path};
+use crate::moderation::{Outcome, Reason};
+use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
+
+use super::monitor::{Monitor, count, now};
+use super::settle::Feedback;
+use super::{OnVerdict, Stop};
+
+/// So many verdicts share one transaction: a write to the disk each would cost more than judging.
+const BATCH: usize = 64;
+
+/// What writing down needs.
+pub(super) struct Recorder {
+    pub store: Arc<Store>,
+    pub judged_by: JudgedBy,
+    pub monitor: Arc<Monitor>,
+    pub on_verdict: OnVerdict,
+    pub feedback: mpsc::UnboundedSender<Feedback>,
+    pub stop: Stop,
+}
+
+impl Recorder {
+    /// Writes everything down that comes in. A store that fails is tried again for as long as the
+    /// run lasts: the folder keeps the files, and what is not written is judged again.
+    pub(super) async fn run(self, mut judged: mpsc::Receiver<Judged>) -> Result<(), StoreError> {
+        let mut batch = Vec::with_capacity(BATCH);
+        while judged.recv_many(&mut batch, BATCH).await > 0 {
+            let recorded = self.write(&batch).await?;
+            for (one, recorded) in batch.drain(..).zip(recorded) {
+                tell(&one, &recorded);
+                self.tally(&one, &recorded);
+                (self.on_verdict)(&one, &recorded);
+                // Closed only when the settling stage has ended, which then needs no news.
+                let _ = self.feedback.send(Feedback::Done(one.sighting.path));
+            }
+        }
+        Ok(())
+    }
+
+    async fn write(&self, batch: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.store.record_verdicts(&self.judged_by, batch, now()).await {
+                Ok(recorded) => return Ok(recorded),
+                Err(failed) if self.stop.is_requested() => return Err(failed),
+                Err(failed) => {
+                    error!(error = %chain(&failed), "verdicts can't be written; trying again");
+                    self.monitor.went_wrong(chain(&failed));
+                    tokio::time::sleep(pause).await;
+                    pause = (pause * 2).min(Duration::from_secs(10));
+                }
+            }
+        }
+    }
+
+    fn tally(&self, one: &Judged, recorded: &Recorded) {
+        count(&self.monitor.judged);
+        if recorded.outcome > Outcome::Allow {
+            count(&self.monitor.flagged);
+        }
+        if one.verdict.reason.as_ref().is_some_and(Reason::is_unjudged) {
+            count(&self.monitor.unjudged);
+        }
+    }
+}
+
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut next = error.source();
+    while let Some(source) = next {
+        text = format!("{text}: {source}");
+        next = source.source();
+    }
+    text
+}
+
+/// One line a verdict; everything that an uploader chose is escaped.
+fn tell(one: &Judged, recorded: &Recorded) {
+    let path = escape_path(&one.sighting.path);
+    let item = one.item.short();
+    let outcome = recorded.outcome.as_str();
+    if let Some(reason) = &recorded.reason {
+        let reason = escape(reason.to_string().as_bytes());
+        if recorded.outcome == Outcome::Allow {
+            info!(outcome, path, item, reason, "verdict");
+        } else {
+            warn!(outcome, path, item, reason, "verdict");
+        }
+    } else if let Some(heaviest) = one.verdict.heaviest() {
+        let (policy, score) = (heaviest.policy.as_str(), two_digits(heaviest.score));
+        let prompt = heaviest.prompt.as_str();
+        warn!(outcome, path, item, policy, score, prompt, "verdict");
+    } else {
+        info!(outcome, path, item, "verdict");
+    }
+}
+
+fn two_digits(score: f32) -> f64 {
+    (f64::from(score) * 1000.0).round() / 1000.0
+}

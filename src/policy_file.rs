@@ -1,0 +1,611 @@
+//! Policies as the YAML files that a moderator edits: the only reader of that format.
+//!
+//! The format, field by field, is in `policies/README.md`.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::Deserialize;
+use serde::de::{self, Deserializer, MapAccess, Visitor};
+use serde_yaml::{Location, Spanned};
+
+use crate::moderation::{
+    Mode, Policy, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
+};
+use crate::yaml_file::{self, YamlProblem};
+
+/// The starter policies, compiled in; they apply where a workspace has no `policies` folder.
+pub const STARTER: &[(&str, &str)] = &[
+    ("alcohol.yaml", include_str!("../policies/alcohol.yaml")),
+    ("crash.yaml", include_str!("../policies/crash.yaml")),
+    ("documents.yaml", include_str!("../policies/documents.yaml")),
+    ("fire.yaml", include_str!("../policies/fire.yaml")),
+    ("gambling.yaml", include_str!("../policies/gambling.yaml")),
+    ("memes.yaml", include_str!("../policies/memes.yaml")),
+    ("money.yaml", include_str!("../policies/money.yaml")),
+    ("pills.yaml", include_str!("../policies/pills.yaml")),
+    ("screenshots.yaml", include_str!("../policies/screenshots.yaml")),
+    ("smoking.yaml", include_str!("../policies/smoking.yaml")),
+    ("weapons.yaml", include_str!("../policies/weapons.yaml")),
+];
+
+/// The page that explains the format; `modtool init` writes it beside the policies.
+pub const STARTER_README: &str = include_str!("../policies/README.md");
+
+/// What the workspace's settings say for policies that don't say it themselves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Defaults {
+    /// Used where a policy has no `templates`.
+    pub templates: Vec<String>,
+    /// Added to every policy's contrast prompts.
+    pub neutral: Vec<String>,
+}
+
+impl Default for Defaults {
+    fn default() -> Self {
+        let owned = |texts: &[&str]| texts.iter().map(ToString::to_string).collect();
+        Self {
+            templates: owned(&["a photo of {}"]),
+            neutral: owned(&[
+                "an ordinary photo",
+                "a person",
+                "a landscape",
+                "an animal",
+                "food",
+                "a room",
+                "a street",
+            ]),
+        }
+    }
+}
+
+/// A policy and where its prompts stand, for problems that only a model can see.
+#[derive(Debug, Clone)]
+pub struct PolicyFile {
+    /// The policy.
+    pub policy: Arc<Policy>,
+    /// The file it was read from.
+    pub file: PathBuf,
+    scoring_place: Location,
+    /// Of the prompts, then the contrast prompts.
+    prompt_places: Vec<Location>,
+}
+
+impl PolicyFile {
+    /// A problem of the prompt with this index in [`Policy::all_prompts`]; of the settings file's
+    /// neutral prompts where it is none of the policy's own.
+    pub fn prompt_problem(&self, index: usize, what: impl fmt::Display) -> YamlProblem {
+        match self.prompt_places.get(index) {
+            Some(place) => YamlProblem::at(&self.file, *place, what),
+            None => YamlProblem::of_file(Path::new("modtool.yaml"), what),
+        }
+    }
+
+    /// A problem of the line `scoring:`.
+    pub fn scoring_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        YamlProblem::at(&self.file, self.scoring_place, what)
+    }
+}
+
+/// Everything that is wrong with a folder of policies, at once.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
+pub struct PolicyProblems(pub Vec<YamlProblem>);
+
+/// The policies compiled into the binary, by id.
+///
+/// # Errors
+/// [`PolicyProblems`] when the workspace's defaults don't fit (an empty template, say).
+pub fn starter(defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    let files = STARTER
+        .iter()
+        .map(|(name, text)| (PathBuf::from("starter policies").join(name), Ok((*text).to_owned())));
+    collect(files, defaults)
+}
+
+/// Every `*.yaml` and `*.yml` file of a folder (not of its subfolders), by policy id.
+///
+/// # Errors
+/// [`PolicyProblems`] with every problem of every file; then no policy may be used, because half
+/// a set of rules is not what the moderator wrote.
+pub fn load_dir(dir: &Path, defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    let unreadable = |error: std::io::Error| {
+        PolicyProblems(vec![YamlProblem::of_file(dir, format_args!("can't be read: {error}"))])
+    };
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
+        let path = entry.map_err(unreadable)?.path();
+        let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if is_yaml && !hidden && path.is_file() {
+            files.push(path);
+        }
+    }
+    files.sort();
+    collect(files.into_iter().map(|file| (file.clone(), yaml_file::read(&file))), defaults)
+}
+
+fn collect(
+    files: impl Iterator<Item = (PathBuf, Result<String, YamlProblem>)>,
+    defaults: &Defaults,
+) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    let mut policies: BTreeMap<PolicyId, PolicyFile> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for (file, text) in files {
+        let read = text.map_err(|problem| vec![problem]);
+        match read.and_then(|text| parse(&file, &text, defaults)) {
+            Ok(policy) => {
+                let id = &policy.policy.id;
+                if let Some(first) = policies.get(id) {
+                    let what = format!("the id `{id}` is taken by {}", first.file.display());
+                    problems.push(
+                        YamlProblem::of_file(&file, what).with_hint("give every policy its own id"),
+                    );
+                } else {
+                    policies.insert(id.clone(), policy);
+                }
+            }
+            Err(found) => problems.extend(found),
+        }
+    }
+    if problems.is_empty() {
+        Ok(policies.into_values().collect())
+    } else {
+        Err(PolicyProblems(problems))
+    }
+}
+
+/// Reads one policy from the text of `file`.
+///
+/// # Errors
+/// Every problem that can be seen without a model, with its place.
+pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, Vec<YamlProblem>> {
+    let written: PolicyYaml = yaml_file::parse(file, text).map_err(|problem| vec![problem])?;
+    let mut problems = Problems { file, found: Vec::new() };
+    written.later_fields(&mut problems);
+    let id = problems.check(&written.id, |id| PolicyId::new(id.clone()));
+    let prompts = problems.prompts("prompts", &written.prompts);
+    let contrast = problems.prompts("contrast", &written.contrast);
+    problems.no_prompt_twice(&written.prompts, &written.contrast);
+    let templates = written.templates.as_ref().map_or_else(
+        || defaults.templates.clone(),
+        |templates| {
+            problems.templates(templates);
+            templates.iter().map(|template| template.value.clone()).collect()
+        },
+    );
+    let thresholds = problems.check(&written.thresholds, |t| Thresholds::new(t.review, t.block));
+    let scope = problems
+        .check(&written.scope, |scope| Scope::new(scope.include.clone(), scope.exclude.clone()));
+    let (Some(id), Some(thresholds), Some(scope), true) =
+        (id, thresholds, scope, problems.found.is_empty())
+    else {
+        return Err(problems.found);
+    };
+    // A workspace's neutral prompt that this policy looks for must not count against it.
+    let violating = |text: &String| written.prompts.iter().any(|p| same_text(&p.value.text, text));
+    let neutral = defaults.neutral.iter().filter(|text| !violating(text));
+    let policy = Policy {
+        title: written.title.unwrap_or_else(|| id.to_string()),
+        id,
+        description: written.description,
+        severity: written.severity,
+        mode: written.mode,
+        prompts,
+        contrast,
+        neutral: neutral.map(|text| Prompt { text: text.clone(), weight: 1.0 }).collect(),
+        templates,
+        scoring: written.scoring.value.0,
+        thresholds,
+        scope,
+        safe_view: written.safe_view,
+    };
+    let all_prompts = written.prompts.iter().chain(&written.contrast);
+    Ok(PolicyFile {
+        policy: Arc::new(policy),
+        file: file.to_owned(),
+        scoring_place: written.scoring.referenced,
+        prompt_places: all_prompts.map(|prompt| prompt.referenced).collect(),
+    })
+}
+
+/// Collects what is wrong in one file.
+struct Problems<'a> {
+    file: &'a Path,
+    found: Vec<YamlProblem>,
+}
+
+impl Problems<'_> {
+    fn at<T>(&mut self, place: &Spanned<T>, what: impl fmt::Display, hint: impl fmt::Display) {
+        let problem = YamlProblem::at(self.file, place.referenced, what).with_hint(hint);
+        self.found.push(problem);
+    }
+
+    fn check<T, U, E: std::error::Error>(
+        &mut self,
+        written: &Spanned<T>,
+        check: impl FnOnce(&T) -> Result<U, E>,
+    ) -> Option<U> {
+        match check(&written.value) {
+            Ok(value) => Some(value),
+            Err(error) => {
+                let what = match error.source() {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                };
+                self.found.push(YamlProblem::at(self.file, written.referenced, what));
+                None
+            }
+        }
+    }
+
+    fn prompts(&mut self, list: &str, written: &[Spanned<PromptYaml>]) -> Vec<Prompt> {
+        if written.is_empty() && list == "prompts" {
+            let what = "`prompts` is empty";
+            self.found
+                .push(YamlProblem::of_file(self.file, what).with_hint(
+                    "say in a few words what the policy looks for, such as `a handgun`",
+                ));
+        }
+        for prompt in written {
+            let PromptYaml { text, weight } = &prompt.value;
+            if text.trim().is_empty() {
+                self.at(prompt, "this prompt is empty", "write a noun phrase or remove the line");
+            }
+            if text.contains("{}") {
+                let hint = "prompts are put into the templates; write the `{}` in `templates`";
+                self.at(prompt, "`{}` stands in a prompt", hint);
+            }
+            if !(weight.is_finite() && *weight > 0.0) {
+                let hint = "a weight is a number above 0; 1 is neutral, 2 doubles the odds";
+                self.at(prompt, format_args!("{weight} is no weight"), hint);
+            }
+        }
+        written
+            .iter()
+            .map(|prompt| Prompt { text: prompt.value.text.clone(), weight: prompt.value.weight })
+            .collect()
+    }
+
+    /// The same text in both lists cancels itself out; twice in one list it counts double.
+    fn no_prompt_twice(
+        &mut self,
+        prompts: &[Spanned<PromptYaml>],
+        contrast: &[Spanned<PromptYaml>],
+    ) {
+        let all: Vec<_> = prompts.iter().chain(contrast).collect();
+        for (index, prompt) in all.iter().enumerate() {
+            let same =
+                |other: &&&Spanned<PromptYaml>| same_text(&other.value.text, &prompt.value.text);
+            if let Some(first) = all[..index].iter().find(same) {
+                let what = format!(
+                    "the prompt `{}` stands in line {} already",
+                    prompt.value.text,
+                    first.referenced.line()
+                );
+                self.at(prompt, what, "remove one of the two; `weight` makes a prompt count more");
+            }
+        }
+    }
+
+    fn templates(&mut self, templates: &[Spanned<String>]) {
+        if templates.is_empty() {
+            self.found.push(
+                YamlProblem::of_file(self.file, "`templates` is empty")
+                    .with_hint("leave the field out to use the workspace's templates"),
+            );
+        }
+        for template in templates {
+            if template.value.matches("{}").count() != 1 {
+                let hint = "`{}` stands where the prompt goes, as in `a photo of {}`";
+                self.at(template, "a template needs `{}` exactly once", hint);
+            }
+        }
+    }
+}
+
+fn same_text(a: &str, b: &str) -> bool {
+    a.trim().eq_ignore_ascii_case(b.trim())
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct PolicyYaml {
+    id: Spanned<String>,
+    title: Option<String>,
+    #[serde(default)]
+    description: String,
+    #[serde(default = "medium", deserialize_with = "spelled_severity")]
+    severity: Severity,
+    #[serde(default = "live", deserialize_with = "spelled_mode")]
+    mode: Mode,
+    prompts: Vec<Spanned<PromptYaml>>,
+    #[serde(default)]
+    contrast: Vec<Spanned<PromptYaml>>,
+    templates: Option<Vec<Spanned<String>>>,
+    #[serde(default = "contrast")]
+    scoring: Spanned<ScoringYaml>,
+    thresholds: Spanned<ThresholdsYaml>,
+    #[serde(default = "everywhere")]
+    scope: Spanned<ScopeYaml>,
+    #[serde(default = "blur", deserialize_with = "spelled_safe_view")]
+    safe_view: SafeView,
+    on_block: Option<Spanned<String>>,
+    views: Option<Spanned<String>>,
+    min_precision: Option<Spanned<f64>>,
+    min_decisions: Option<Spanned<u64>>,
+    inherit: Option<Spanned<bool>>,
+}
+
+impl PolicyYaml {
+    /// Fields of the agreed format that this version can't honour yet. Accepting them silently
+    /// would promise a moderator something that does not happen.
+    fn later_fields(&self, problems: &mut Problems) {
+        let later = "this version does not support it yet; remove the line";
+        if let Some(field) = self.on_block.as_ref().filter(|field| field.value != "none") {
+            let what = format_args!("`on_block: {}` does nothing yet", field.value).to_string();
+            problems.at(field, what, "this version only opens a task; remove the line");
+        }
+        if let Some(field) = self.views.as_ref().filter(|field| field.value != "whole") {
+            problems.at(field, format_args!("`views: {}`", field.value), later);
+        }
+        if let Some(field) = &self.min_precision {
+            problems.at(field, "`min_precision`", later);
+        }
+        if let Some(field) = &self.min_decisions {
+            problems.at(field, "`min_decisions`", later);
+        }
+        if let Some(field) = self.inherit.as_ref().filter(|field| field.value) {
+            problems.at(field, "`inherit: true`", later);
+        }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ThresholdsYaml {
+    review: f32,
+    block: f32,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ScopeYaml {
+    #[serde(default = "all_paths")]
+    include: Vec<String>,
+    #[serde(default)]
+    exclude: Vec<String>,
+}
+
+#[derive(Debug)]
+struct PromptYaml {
+    text: String,
+    weight: f32,
+}
+
+/// So that the value's place is kept.
+#[derive(Debug, Deserialize)]
+#[serde(transparent)]
+struct ScoringYaml(#[serde(deserialize_with = "spelled_scoring")] Scoring);
+
+/// By hand, because an untagged enum would lose the place and the reason of a mistake.
+impl<'de> Deserialize<'de> for PromptYaml {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextOrMap;
+
+        impl<'de> Visitor<'de> for TextOrMap {
+            type Value = PromptYaml;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text, or {text: …, weight: …}")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<PromptYaml, E> {
+                Ok(PromptYaml { text: text.to_owned(), weight: 1.0 })
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PromptYaml, A::Error> {
+                #[derive(Deserialize)]
+                #[serde(deny_unknown_fields)]
+                struct Weighted {
+                    text: String,
+                    #[serde(default = "one")]
+                    weight: f32,
+                }
+                let weighted = Weighted::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(PromptYaml { text: weighted.text, weight: weighted.weight })
+            }
+        }
+
+        deserializer.deserialize_any(TextOrMap)
+    }
+}
+
+fn one() -> f32 {
+    1.0
+}
+
+fn medium() -> Severity {
+    Severity::Medium
+}
+
+fn live() -> Mode {
+    Mode::Live
+}
+
+fn contrast() -> Spanned<ScoringYaml> {
+    Spanned::new(ScoringYaml(Scoring::Contrast), Location::UNKNOWN, Location::UNKNOWN)
+}
+
+fn blur() -> SafeView {
+    SafeView::Blur
+}
+
+fn all_paths() -> Vec<String> {
+    vec!["**".to_owned()]
+}
+
+fn everywhere() -> Spanned<ScopeYaml> {
+    let scope = ScopeYaml { include: all_paths(), exclude: Vec::new() };
+    Spanned::new(scope, Location::UNKNOWN, Location::UNKNOWN)
+}
+
+/// Reads one of the core's enums by its one spelling.
+macro_rules! spelled_as {
+    ($function:ident, $kind:ident) => {
+        fn $function<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$kind, D::Error> {
+            let text = String::deserialize(deserializer)?;
+            let known: Vec<_> = $kind::ALL.iter().map(|value| value.as_str()).collect();
+            $kind::parse(&text).ok_or_else(|| {
+                de::Error::custom(format_args!("`{text}` is not one of {}", known.join(", ")))
+            })
+        }
+    };
+}
+spelled_as!(spelled_severity, Severity);
+spelled_as!(spelled_mode, Mode);
+spelled_as!(spelled_scoring, Scoring);
+spelled_as!(spelled_safe_view, SafeView);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MINIMAL: &str =
+        "id: weapons\nprompts: [a handgun]\nthresholds: {review: 0.5, block: 0.9}\n";
+
+    fn parsed(text: &str) -> Result<Arc<Policy>, Vec<YamlProblem>> {
+        parse(Path::new("p.yaml"), text, &Defaults::default()).map(|file| file.policy)
+    }
+
+    fn only_problem(text: &str) -> YamlProblem {
+        let mut problems = parsed(text).expect_err("must be refused");
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        problems.remove(0)
+    }
+
+    #[test]
+    fn every_field_is_read() {
+        let policy = parsed(
+            "id: weapons\ntitle: Weapons\ndescription: Guns.\nseverity: high\nmode: background\n\
+             prompts:\n  - a handgun\n  - {text: a hunting knife, weight: 2}\n\
+             contrast: [a water pistol]\ntemplates: ['a close-up of {}']\nscoring: independent\n\
+             thresholds: {review: 0.55, block: 0.95}\nscope: {exclude: ['avatars/**']}\n\
+             safe_view: hidden\non_block: none\nviews: whole\ninherit: false\n",
+        )
+        .expect("a good policy");
+        assert_eq!(policy.id.as_str(), "weapons");
+        assert_eq!((policy.severity, policy.mode), (Severity::High, Mode::Background));
+        assert_eq!(policy.prompts[1], Prompt { text: "a hunting knife".into(), weight: 2.0 });
+        assert_eq!(policy.contrast.len(), 1);
+        assert_eq!(policy.templates, ["a close-up of {}"]);
+        assert_eq!(policy.scoring, Scoring::Independent);
+        assert!((policy.thresholds.review() - 0.55).abs() < 1e-6);
+        assert!(!policy.scope.includes(Path::new("avatars/a.png")));
+        assert!(policy.scope.includes(Path::new("a.png")));
+        assert_eq!(policy.safe_view, SafeView::Hidden);
+        assert_eq!(policy.neutral.len(), 7);
+    }
+
+    #[test]
+    fn what_is_left_out_has_a_default() {
+        let policy = parsed(MINIMAL).expect("a good policy");
+        assert_eq!(policy.title, "weapons");
+        assert_eq!((policy.severity, policy.mode), (Severity::Medium, Mode::Live));
+        assert_eq!(policy.templates, ["a photo of {}"]);
+        assert_eq!(policy.safe_view, SafeView::Blur);
+    }
+
+    #[test]
+    fn problems_name_their_place_and_a_way_out() {
+        let problem = only_problem(&MINIMAL.replace("0.5", "0.95"));
+        assert_eq!((problem.line, problem.column), (3, 13), "{problem}");
+        let problem = only_problem(&MINIMAL.replace("id: weapons", "id: Weapons"));
+        assert_eq!(problem.line, 1);
+        let problem = only_problem(&format!("{MINIMAL}severity: hgih\n"));
+        assert_eq!(problem.line, 4);
+        assert!(problem.what.contains("low, medium, high"), "{problem}");
+        let problem = only_problem(&format!("{MINIMAL}scope: {{include: ['a[']}}\n"));
+        assert_eq!(problem.line, 4);
+        let problem = only_problem(&format!("{MINIMAL}contrast: [A Handgun]\n"));
+        assert!(problem.what.contains("line 2 already"), "{problem}");
+        let problem = only_problem(&format!("{MINIMAL}templates: [a photo]\n"));
+        assert!(problem.hint.is_some_and(|hint| hint.contains("{}")));
+        assert!(only_problem(&MINIMAL.replace("[a handgun]", "[]")).what.contains("empty"));
+        only_problem(&MINIMAL.replace("[a handgun]", "[{text: a gun, weight: 0}]"));
+        let problem = only_problem(&MINIMAL.replace("[a handgun]", "[{text: a gun, wieght: 1}]"));
+        assert_eq!(problem.hint.as_deref(), Some("did you mean `weight`?"), "{problem}");
+    }
+
+    #[test]
+    fn fields_of_later_versions_are_refused_with_a_clear_word() {
+        for field in ["on_block: hold", "views: tiles", "min_precision: 0.95", "inherit: true"] {
+            let problem = only_problem(&format!("{MINIMAL}{field}\n"));
+            assert_eq!(problem.line, 4);
+            assert!(problem.hint.is_some_and(|hint| hint.contains("remove the line")));
+        }
+    }
+
+    #[test]
+    fn problems_that_a_model_sees_find_their_line() {
+        let text = MINIMAL.replace("[a handgun]", "\n  - a handgun\n  - a rifle");
+        let file = parse(Path::new("p.yaml"), &text, &Defaults::default()).expect("good");
+        assert_eq!(file.prompt_problem(1, "too long").line, 4);
+        assert_eq!(file.prompt_problem(2, "too long").file, Path::new("modtool.yaml"));
+    }
+
+    #[test]
+    fn all_problems_of_a_file_are_told_at_once() {
+        let text = "id: W\nprompts: ['']\nthresholds: {review: 2, block: 1}\n";
+        assert_eq!(parsed(text).expect_err("three problems").len(), 3);
+    }
+
+    #[test]
+    fn a_neutral_prompt_that_the_policy_looks_for_is_dropped() {
+        let policy = parsed(&MINIMAL.replace("a handgun", "food")).expect("a good policy");
+        assert!(policy.neutral.iter().all(|prompt| prompt.text != "food"));
+        assert_eq!(policy.neutral.len(), 6);
+    }
+
+    #[test]
+    fn the_starter_policies_are_good_and_complete() {
+        let policies = starter(&Defaults::default()).expect("the starter policies are good");
+        let ids: Vec<_> = policies.iter().map(|file| file.policy.id.as_str()).collect();
+        assert_eq!(
+            ids,
+            [
+                "alcohol",
+                "crash",
+                "documents",
+                "fire",
+                "gambling",
+                "memes",
+                "money",
+                "pills",
+                "screenshots",
+                "smoking",
+                "weapons"
+            ]
+        );
+        for PolicyFile { policy, .. } in &policies {
+            assert!(!policy.contrast.is_empty(), "{} has contrast prompts", policy.id);
+            let weak = ["pills", "smoking"].contains(&policy.id.as_str());
+            assert_eq!(policy.mode == Mode::Background, weak, "{}", policy.id);
+        }
+    }
+
+    #[test]
+    fn a_folder_is_read_whole_or_not_at_all() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("a.yaml"), MINIMAL).expect("written");
+        std::fs::write(dir.path().join("b.yaml"), MINIMAL).expect("written");
+        std::fs::write(dir.path().join("notes.txt"), "not a policy").expect("written");
+        let problems = load_dir(dir.path(), &Defaults::default()).expect_err("one id, two files");
+        assert!(problems.to_string().contains("`weapons` is taken by"), "{problems}");
+        std::fs::remove_file(dir.path().join("b.yaml")).expect("removed");
+        assert_eq!(load_dir(dir.path(), &Defaults::default()).expect("one policy").len(), 1);
+        assert!(load_dir(&dir.path().join("none"), &Defaults::default()).is_err());
+    }
+}

@@ -1,0 +1,264 @@
+//! The store: items, sightings, embeddings, verdicts, tasks, decisions and the audit log in SQLite.
+//!
+//! A verb of [`Store`] is one transaction. There is one writing connection, which begins with
+//! `BEGIN IMMEDIATE` so that two processes queue instead of failing, and a few reading ones, which
+//! hold no transaction between calls. What a verb acknowledged survives power loss
+//! (WAL with `synchronous=FULL`).
+
+mod export;
+mod ingest;
+mod queue;
+mod rows;
+mod watchers;
+
+use std::collections::HashSet;
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::sqlite::{
+    SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
+};
+use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
+
+use crate::moderation::{AuditEvent, ChainHash};
+
+pub use export::{ExportedEmbedding, ExportedVerdict};
+pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
+pub use watchers::WatcherBeat;
+
+/// Below this, two connections that checkpoint at once can corrupt a WAL database
+/// (<https://sqlite.org/releaselog/3_51_3.html>).
+const OLDEST_SAFE_SQLITE: [u32; 3] = [3, 51, 3];
+
+/// Forward only; the first line of each says why.
+const MIGRATIONS: &[(i64, &str, &str)] =
+    &[(1, "first tables", include_str!("../migrations/sqlite/0001_first_tables.sql"))];
+
+/// A handle to one workspace's database; cheap to share by reference, safe in several processes.
+#[derive(Debug)]
+pub struct Store {
+    path: PathBuf,
+    writer: SqlitePool,
+    readers: SqlitePool,
+    /// Hashes of policy sets that are known to be in the database.
+    known_sets: Mutex<HashSet<[u8; 32]>>,
+}
+
+/// What can go wrong in the store.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The database file can't be created or opened.
+    #[error("can't open the database {}", path.display())]
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+    /// The tables can't be brought up to date.
+    #[error("can't bring the database {} up to date", path.display())]
+    Migrate {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::migrate::MigrateError,
+    },
+    /// The linked SQLite is one that can corrupt the database.
+    #[error(
+        "this build links SQLite {version}, which can corrupt a database; 3.51.3 or later is needed"
+    )]
+    OldSqlite {
+        /// What is linked.
+        version: String,
+    },
+    /// SQLite refused a statement.
+    #[error("the database {} failed", path.display())]
+    Sql {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        #[source]
+        source: sqlx::Error,
+    },
+    /// A row holds what no version of the tool writes.
+    #[error("the database holds a {what} that can't be read: {value:?}")]
+    Row {
+        /// Which kind of value.
+        what: &'static str,
+        /// The value.
+        value: String,
+    },
+}
+
+impl Store {
+    /// Opens the database, creating the file (mode 0600) and its tables where they are missing.
+    ///
+    /// # Errors
+    /// [`StoreError`] when the file can't be opened, is no database, was written by a newer
+    /// version, or when the linked SQLite is unsafe.
+    pub async fn open(path: &Path) -> Result<Self, StoreError> {
+        create_private(path)
+            .map_err(|source| StoreError::Open { path: path.to_owned(), source })?;
+        let options = SqliteConnectOptions::new()
+            .filename(path)
+            .foreign_keys(true)
+            .journal_mode(SqliteJournalMode::Wal)
+            .synchronous(SqliteSynchronous::Full)
+            .busy_timeout(Duration::from_secs(30))
+            .pragma("mmap_size", "0")
+            .pragma("journal_size_limit", (64 << 20).to_string())
+            .pragma("trusted_schema", "OFF");
+        let sql = |source| StoreError::Sql { path: path.to_owned(), source };
+        let writer = SqlitePoolOptions::new()
+            .max_connections(1)
+            .connect_with(options.clone())
+            .await
+            .map_err(sql)?;
+        let version = linked_sqlite(&writer).await.map_err(sql)?;
+        if !is_safe_sqlite(&version) {
+            return Err(StoreError::OldSqlite { version });
+        }
+        migrate(&writer, path).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(4)
+            .connect_lazy_with(options.pragma("query_only", "ON"));
+        Ok(Self { path: path.to_owned(), writer, readers, known_sets: Mutex::default() })
+    }
+
+    /// Finishes what is under way and closes the connections, which folds the WAL into the file.
+    pub async fn close(self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The version of the linked SQLite.
+    pub async fn sqlite_version(&self) -> Result<String, StoreError> {
+        linked_sqlite(&self.readers).await.map_err(|source| self.sql(source))
+    }
+
+    /// Grows with every change that anyone makes, in this process or another; one index look-up.
+    pub async fn change_counter(&self) -> Result<u64, StoreError> {
+        let row = sqlx::query("SELECT coalesce(max(sequence), 0) FROM audit_events")
+            .fetch_one(&self.readers)
+            .await;
+        let sequence: i64 =
+            row.and_then(|row| row.try_get(0)).map_err(|source| self.sql(source))?;
+        Ok(sequence.unsigned_abs())
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Sqlite>, StoreError> {
+        self.writer.begin_with("BEGIN IMMEDIATE").await.map_err(|source| self.sql(source))
+    }
+
+    async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
+        transaction.commit().await.map_err(|source| self.sql(source))
+    }
+
+    fn sql(&self, source: sqlx::Error) -> StoreError {
+        StoreError::Sql { path: self.path.clone(), source }
+    }
+}
+
+/// Appends events to the audit log, sealing each with the hash of all before it. Must run inside
+/// the transaction that writes the facts themselves.
+async fn append_audit(
+    transaction: &mut Transaction<'static, Sqlite>,
+    events: &[AuditEvent],
+) -> Result<(), sqlx::Error> {
+    let last = sqlx::query("SELECT hash FROM audit_events ORDER BY sequence DESC LIMIT 1")
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let mut hash = match last {
+        Some(row) => {
+            let bytes: Vec<u8> = row.try_get(0)?;
+            ChainHash(bytes.try_into().map_err(|_torn| {
+                sqlx::Error::Decode("the last audit hash is not 32 bytes".into())
+            })?)
+        }
+        None => ChainHash::GENESIS,
+    };
+    for event in events {
+        hash = event.seal(hash);
+        sqlx::query(
+            "INSERT INTO audit_events (at, kind, actor, detail, hash) VALUES (?, ?, ?, ?, ?)",
+        )
+        .bind(event.at.0)
+        .bind(event.kind.as_str())
+        .bind(&event.actor)
+        .bind(&event.detail)
+        .bind(hash.0.as_slice())
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+/// Creates the file before SQLite does, so that only its owner can read it; the WAL and its
+/// index inherit the mode.
+fn create_private(path: &Path) -> std::io::Result<()> {
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    match options.open(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::AlreadyExists => Err(error),
+        _ => Ok(()),
+    }
+}
+
+async fn linked_sqlite(pool: &SqlitePool) -> Result<String, sqlx::Error> {
+    sqlx::query("SELECT sqlite_version()").fetch_one(pool).await?.try_get(0)
+}
+
+fn is_safe_sqlite(version: &str) -> bool {
+    let parts = version.split('.').map(|part| part.parse::<u32>().unwrap_or(0));
+    parts.collect::<Vec<_>>().as_slice() >= OLDEST_SAFE_SQLITE.as_slice()
+}
+
+/// Two processes that start at once both see the missing tables; the slower one then finds them
+/// made, and trying again shows that nothing is left to do.
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let migrations = MIGRATIONS.iter().map(|(version, description, sql)| {
+        Migration::new(
+            *version,
+            (*description).into(),
+            MigrationType::Simple,
+            sql.into_sql_str(),
+            false,
+        )
+    });
+    let migrator = Migrator::with_migrations(migrations.collect());
+    let mut attempts = 0;
+    loop {
+        match migrator.run(writer).await {
+            Ok(()) => return Ok(()),
+            Err(source) if attempts == 5 => {
+                return Err(StoreError::Migrate { path: path.to_owned(), source });
+            }
+            Err(_) => {
+                attempts += 1;
+                tokio::time::sleep(Duration::from_millis(100 * attempts)).await;
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_corrupting_versions_of_sqlite_are_refused() {
+        assert!(is_safe_sqlite("3.51.3") && is_safe_sqlite("3.60.0") && is_safe_sqlite("4.0"));
+        assert!(!is_safe_sqlite("3.51.2") && !is_safe_sqlite("3.46.0") && !is_safe_sqlite("?"));
+    }
+}

@@ -1,0 +1,752 @@
+//! Verbs of the pipeline: what is known, and writing down what was judged.
+
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, PoisonError};
+
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use sqlx::{Row as _, Sqlite, Transaction};
+
+use crate::moderation::{
+    AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Outcome, Policy, PolicyHash, Reason,
+    ReviewState, Severity, Sighting, Timestamp, Verdict,
+};
+
+use super::rows::{RowError, item_of, path_bytes, severity_number, unreadable};
+use super::{Store, StoreError, append_audit};
+
+/// What the file system says of a file; when none of it changed, the bytes did not either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStat {
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the bytes, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Last change of bytes, name or permissions, nanoseconds since 1970.
+    pub ctime_ns: i64,
+    /// The file's number on its file system.
+    pub inode: u64,
+}
+
+/// What the decoder saw of a picture.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PictureFacts {
+    /// `jpeg`, `png`, …
+    pub format: String,
+    /// Pixels, as stored in the file.
+    pub width: u32,
+    /// Pixels, as stored in the file.
+    pub height: u32,
+    /// 1 for a still picture.
+    pub frames: u32,
+}
+
+/// One file, judged, ready to be written down.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The hash of its bytes.
+    pub item: ItemId,
+    /// How many bytes.
+    pub bytes: u64,
+    /// Where it was seen.
+    pub sighting: Sighting,
+    /// As of when its bytes were read.
+    pub stat: FileStat,
+    /// None when it could not be decoded.
+    pub facts: Option<PictureFacts>,
+    /// One embedding for each view; empty when it could not be decoded.
+    pub views: Vec<Embedding>,
+    /// What the policies say.
+    pub verdict: Verdict,
+}
+
+/// The model and the policies that judged, as the store numbers them.
+#[derive(Debug, Clone)]
+pub struct JudgedBy {
+    model: i64,
+    versions: Vec<(PolicyHash, i64)>,
+}
+
+/// What is stored of an item already.
+#[derive(Debug, Clone, PartialEq)]
+pub struct KnownItem {
+    /// Its views by the model asked for; empty when that model never saw it.
+    pub views: Vec<Embedding>,
+    /// What the decoder saw.
+    pub facts: Option<PictureFacts>,
+    /// Why it can't be judged, if so.
+    pub reason: Option<Reason>,
+}
+
+/// How a file in a folder stands in the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Never judged as it is now.
+    New,
+    /// Judged: allowed, or approved by a person.
+    Clear,
+    /// Judged: not allowed, and not approved by a person.
+    Flagged,
+}
+
+/// What came of writing one verdict down.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recorded {
+    /// The outcome that holds; `Review` instead of `Allow` where the item was removed before.
+    pub outcome: Outcome,
+    /// The reason that holds.
+    pub reason: Option<Reason>,
+    /// Whether a person is asked now who was not asked before.
+    pub task_opened: bool,
+    /// Whether these bytes were seen for the first time.
+    pub new_item: bool,
+}
+
+impl Store {
+    /// Announces who judges from now on: the model and the policy versions get their numbers.
+    pub async fn begin_judging(
+        &self,
+        fingerprint: &Fingerprint,
+        model_name: &str,
+        policies: &[Arc<Policy>],
+    ) -> Result<JudgedBy, StoreError> {
+        let mut transaction = self.begin().await?;
+        let judged_by = number_judges(&mut transaction, fingerprint, model_name, policies)
+            .await
+            .map_err(|source| self.sql(source))?;
+        self.commit(transaction).await?;
+        Ok(judged_by)
+    }
+
+    /// For each file: was it judged with exactly this size, time stamps and inode, and how does
+    /// it stand since?
+    pub async fn standing(
+        &self,
+        files: &[(PathBuf, FileStat)],
+    ) -> Result<Vec<Standing>, StoreError> {
+        let mut reader = self.readers.acquire().await.map_err(|source| self.sql(source))?;
+        let mut answers = Vec::with_capacity(files.len());
+        for (path, stat) in files {
+            let row = sqlx::query(
+                "SELECT s.outcome <> 'allow' AND NOT EXISTS (
+                     SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
+                     AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
+                 ) FROM sightings AS s WHERE s.path = ? AND s.gone_at IS NULL
+                 AND s.size = ? AND s.mtime_ns = ? AND s.ctime_ns = ? AND s.inode = ?",
+            )
+            .bind(path_bytes(path))
+            .bind(stat.size.cast_signed())
+            .bind(stat.mtime_ns)
+            .bind(stat.ctime_ns)
+            .bind(stat.inode.cast_signed())
+            .fetch_optional(&mut *reader)
+            .await;
+            let flagged = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
+            answers.push(match flagged.map_err(|source| self.sql(source))? {
+                None => Standing::New,
+                Some(false) => Standing::Clear,
+                Some(true) => Standing::Flagged,
+            });
+        }
+        Ok(answers)
+    }
+
+    /// What is known of these bytes; `None` when they were never seen.
+    pub async fn known_item(
+        &self,
+        item: ItemId,
+        fingerprint: &Fingerprint,
+    ) -> Result<Option<KnownItem>, StoreError> {
+        let known = async {
+            let Some(row) = sqlx::query(
+                "SELECT id, format, width, height, frames, reason FROM items WHERE hash = ?",
+            )
+            .bind(item.as_bytes().as_slice())
+            .fetch_optional(&self.readers)
+            .await?
+            else {
+                return Ok(None);
+            };
+            let format: Option<String> = row.try_get("format")?;
+            let reason: Option<String> = row.try_get("reason")?;
+            let facts = format
+                .map(|format| {
+                    Ok::<_, sqlx::Error>(PictureFacts {
+                        format,
+                        width: row.try_get("width")?,
+                        height: row.try_get("height")?,
+                        frames: row.try_get("frames")?,
+                    })
+                })
+                .transpose()?;
+            let views = self.views_of(row.try_get("id")?, fingerprint).await?;
+            Ok(Some(KnownItem { views, facts, reason: reason.as_deref().map(Reason::parse) }))
+        };
+        known.await.map_err(|error| self.failed(error))
+    }
+
+    /// The stored views of an item by one model, in order; empty when it never saw the item.
+    pub async fn item_embeddings(
+        &self,
+        item: ItemId,
+        fingerprint: &Fingerprint,
+    ) -> Result<Vec<Embedding>, StoreError> {
+        Ok(self.known_item(item, fingerprint).await?.map(|known| known.views).unwrap_or_default())
+    }
+
+    async fn views_of(
+        &self,
+        item: i64,
+        fingerprint: &Fingerprint,
+    ) -> Result<Vec<Embedding>, RowError> {
+        let rows = sqlx::query(
+            "SELECT vector FROM embeddings
+             WHERE item = ? AND model = (SELECT id FROM models WHERE fingerprint = ?) ORDER BY view",
+        )
+        .bind(item)
+        .bind(&fingerprint.0)
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter()
+            .map(|row| {
+                let bytes: &[u8] = row.try_get("vector")?;
+                Ok(Embedding::from_f16_bytes(bytes)
+                    .map_err(|torn| unreadable("embedding", torn))?)
+            })
+            .collect()
+    }
+
+    /// Writes verdicts down: item, embeddings, sighting, verdict rows, audit event and, where a
+    /// person is needed, an open task; all of it in ONE transaction, or nothing.
+    /// Writing the same again changes nothing.
+    pub async fn record_verdicts(
+        &self,
+        judged_by: &JudgedBy,
+        judged: &[Judged],
+        at: Timestamp,
+    ) -> Result<Vec<Recorded>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut recorded = Vec::with_capacity(judged.len());
+        let mut events = Vec::with_capacity(judged.len());
+        let mut new_sets = Vec::new();
+        for one in judged {
+            let set = set_hash(&one.verdict);
+            if !self.set_is_known(&set) && !new_sets.contains(&set) {
+                write_set(&mut transaction, judged_by, set, &one.verdict)
+                    .await
+                    .map_err(|source| self.sql(source))?;
+                new_sets.push(set);
+            }
+            let written = write_one(&mut transaction, judged_by, set, one, at, &mut events).await;
+            recorded.push(written.map_err(|error| self.failed(error))?);
+        }
+        append_audit(&mut transaction, &events).await.map_err(|source| self.sql(source))?;
+        self.commit(transaction).await?;
+        self.known_sets.lock().unwrap_or_else(PoisonError::into_inner).extend(new_sets);
+        Ok(recorded)
+    }
+
+    fn set_is_known(&self, set: &[u8; 32]) -> bool {
+        self.known_sets.lock().unwrap_or_else(PoisonError::into_inner).contains(set)
+    }
+
+    /// The stored embeddings of texts by one model, in the order asked for; `None` for a text
+    /// that was never embedded.
+    pub async fn text_embeddings(
+        &self,
+        fingerprint: &Fingerprint,
+        texts: &[String],
+    ) -> Result<Vec<Option<Embedding>>, StoreError> {
+        let read = async {
+            let mut reader = self.readers.acquire().await?;
+            let mut found = Vec::with_capacity(texts.len());
+            for text in texts {
+                let row = sqlx::query(
+                    "SELECT vector FROM text_embeddings
+                     WHERE model = (SELECT id FROM models WHERE fingerprint = ?) AND text = ?",
+                )
+                .bind(&fingerprint.0)
+                .bind(text)
+                .fetch_optional(&mut *reader)
+                .await?;
+                let embedding = row.map(|row| {
+                    let (parts, _) = row.try_get::<&[u8], _>("vector")?.as_chunks::<4>();
+                    let vector = parts.iter().map(|part| f32::from_le_bytes(*part)).collect();
+                    Ok::<_, RowError>(
+                        Embedding::normalised(vector)
+                            .map_err(|torn| unreadable("text embedding", torn))?,
+                    )
+                });
+                found.push(embedding.transpose()?);
+            }
+            Ok(found)
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
+    /// Keeps the embeddings of texts (in full precision, four bytes a component).
+    pub async fn record_text_embeddings(
+        &self,
+        fingerprint: &Fingerprint,
+        model_name: &str,
+        texts: &[(String, Embedding)],
+    ) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let write = async {
+            let model = number_model(&mut transaction, fingerprint, model_name).await?;
+            for (text, embedding) in texts {
+                let vector: Vec<u8> =
+                    embedding.as_slice().iter().flat_map(|x| x.to_le_bytes()).collect();
+                sqlx::query(
+                    "INSERT OR IGNORE INTO text_embeddings (model, text, vector) VALUES (?, ?, ?)",
+                )
+                .bind(model)
+                .bind(text)
+                .bind(vector)
+                .execute(&mut *transaction)
+                .await?;
+            }
+            Ok(())
+        };
+        write.await.map_err(|source| self.sql(source))?;
+        self.commit(transaction).await
+    }
+}
+
+async fn number_judges(
+    transaction: &mut Transaction<'static, Sqlite>,
+    fingerprint: &Fingerprint,
+    model_name: &str,
+    policies: &[Arc<Policy>],
+) -> Result<JudgedBy, sqlx::Error> {
+    let model = number_model(transaction, fingerprint, model_name).await?;
+    let mut versions = Vec::with_capacity(policies.len());
+    for policy in policies {
+        let hash = policy.hash();
+        // Severity is no part of the hash, because it can't change a verdict; the latest counts.
+        let row = sqlx::query(
+            "INSERT INTO policy_versions (hash, policy, severity, mode) VALUES (?, ?, ?, ?)
+             ON CONFLICT (hash) DO UPDATE SET severity = excluded.severity RETURNING id",
+        )
+        .bind(hash.0.as_slice())
+        .bind(policy.id.as_str())
+        .bind(severity_number(policy.severity))
+        .bind(policy.mode.as_str())
+        .fetch_one(&mut **transaction)
+        .await?;
+        versions.push((hash, row.try_get(0)?));
+    }
+    Ok(JudgedBy { model, versions })
+}
+
+async fn number_model(
+    transaction: &mut Transaction<'static, Sqlite>,
+    fingerprint: &Fingerprint,
+    name: &str,
+) -> Result<i64, sqlx::Error> {
+    sqlx::query(
+        "INSERT INTO models (fingerprint, name) VALUES (?, ?)
+         ON CONFLICT (fingerprint) DO UPDATE SET name = excluded.name RETURNING id",
+    )
+    .bind(&fingerprint.0)
+    .bind(name)
+    .fetch_one(&mut **transaction)
+    .await?
+    .try_get(0)
+}
+
+/// Names the policies in scope of a sighting, in their order.
+fn set_hash(verdict: &Verdict) -> [u8; 32] {
+    let mut hasher = Sha256::new();
+    for policy in &verdict.policies {
+        hasher.update(policy.policy_hash.0);
+    }
+    hasher.finalize().into()
+}
+
+async fn write_set(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    set: [u8; 32],
+    verdict: &Verdict,
+) -> Result<(), sqlx::Error> {
+    for (position, policy) in (0_i64..).zip(&verdict.policies) {
+        sqlx::query(
+            "INSERT OR IGNORE INTO policy_sets (hash, policy_version, position) VALUES (?, ?, ?)",
+        )
+        .bind(set.as_slice())
+        .bind(judged_by.version(policy.policy_hash)?)
+        .bind(position)
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+impl JudgedBy {
+    fn version(&self, hash: PolicyHash) -> Result<i64, sqlx::Error> {
+        let found = self.versions.iter().find(|(known, _)| *known == hash);
+        let missing =
+            || sqlx::Error::Protocol("a verdict by a policy that was not announced".into());
+        found.map(|(_, version)| *version).ok_or_else(missing)
+    }
+}
+
+async fn write_one(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    set: [u8; 32],
+    judged: &Judged,
+    at: Timestamp,
+    events: &mut Vec<AuditEvent>,
+) -> Result<Recorded, RowError> {
+    let (item, new_item) = write_item(transaction, judged, at).await?;
+    write_embeddings(transaction, judged_by, item, judged).await?;
+    write_policy_verdicts(transaction, judged_by, item, &judged.verdict).await?;
+
+    let history = history_of(transaction, item).await?;
+    let before = current_sighting(transaction, &judged.sighting.path).await?;
+    let new_sighting = before.as_ref().is_none_or(|before| before.item != item);
+    let removed_before = new_sighting && history.last_action.as_deref() == Some("remove");
+    let (outcome, reason) = if removed_before {
+        let reason = judged.verdict.reason.clone().filter(Reason::is_unjudged);
+        (judged.verdict.outcome.max(Outcome::Review), reason.or(Some(Reason::RemovedBefore)))
+    } else {
+        (judged.verdict.outcome, judged.verdict.reason.clone())
+    };
+
+    if let Some(before) = before.filter(|before| before.item != item) {
+        leave_behind(transaction, &before, at, events).await?;
+    }
+    let sighting =
+        write_sighting(transaction, judged_by, item, set, judged, outcome, reason.as_ref(), at)
+            .await?;
+    let mut task_opened = false;
+    if outcome > Outcome::Allow {
+        let asks_again = removed_before || !history.covers(&judged.verdict);
+        task_opened =
+            ask(transaction, item, sighting, judged, outcome, reason.as_ref(), asks_again, at)
+                .await?;
+    }
+    events.push(AuditEvent {
+        at,
+        kind: AuditKind::Verdict,
+        actor: "modtool".to_owned(),
+        detail: json!({
+            "item": judged.item.to_string(),
+            "sighting": sighting,
+            "outcome": outcome.as_str(),
+            "reason": reason.as_ref().map(ToString::to_string),
+            "flagged": flagged(&judged.verdict),
+            "task_opened": task_opened,
+        })
+        .to_string(),
+    });
+    Ok(Recorded { outcome, reason, task_opened, new_item })
+}
+
+fn flagged(verdict: &Verdict) -> Vec<&str> {
+    let flagging = verdict.policies.iter().filter(|policy| policy.flags());
+    flagging.map(|policy| policy.policy.as_str()).collect()
+}
+
+async fn write_item(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged: &Judged,
+    at: Timestamp,
+) -> Result<(i64, bool), RowError> {
+    let unjudged = judged.verdict.reason.as_ref().filter(|reason| reason.is_unjudged());
+    let facts = judged.facts.as_ref();
+    let hash = judged.item.as_bytes().as_slice();
+    let known = sqlx::query("SELECT id FROM items WHERE hash = ?")
+        .bind(hash)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let row = sqlx::query(
+        "INSERT INTO items (hash, bytes, format, width, height, frames, reason, first_seen)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
+         ON CONFLICT (hash) DO UPDATE SET format = excluded.format, width = excluded.width,
+             height = excluded.height, frames = excluded.frames, reason = excluded.reason
+         RETURNING id",
+    )
+    .bind(hash)
+    .bind(judged.bytes.cast_signed())
+    .bind(facts.map(|facts| facts.format.as_str()))
+    .bind(facts.map(|facts| facts.width))
+    .bind(facts.map(|facts| facts.height))
+    .bind(facts.map(|facts| facts.frames))
+    .bind(unjudged.map(ToString::to_string))
+    .bind(at.0)
+    .fetch_one(&mut **transaction)
+    .await?;
+    Ok((row.try_get(0)?, known.is_none()))
+}
+
+async fn write_embeddings(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    item: i64,
+    judged: &Judged,
+) -> Result<(), RowError> {
+    for (view, embedding) in (0_i64..).zip(&judged.views) {
+        sqlx::query(
+            "INSERT OR IGNORE INTO embeddings (item, model, view, vector) VALUES (?, ?, ?, ?)",
+        )
+        .bind(item)
+        .bind(judged_by.model)
+        .bind(view)
+        .bind(embedding.to_f16_bytes())
+        .execute(&mut **transaction)
+        .await?;
+    }
+    Ok(())
+}
+
+/// All of an item's verdict rows in one statement: a statement each would cost more than judging.
+async fn write_policy_verdicts(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    item: i64,
+    verdict: &Verdict,
+) -> Result<(), RowError> {
+    if verdict.policies.is_empty() {
+        return Ok(());
+    }
+    let mut rows = Vec::with_capacity(verdict.policies.len());
+    for policy in &verdict.policies {
+        let version = judged_by.version(policy.policy_hash)?;
+        rows.push(json!([
+            version,
+            f64::from(policy.score),
+            policy.outcome.as_str(),
+            policy.prompt
+        ]));
+    }
+    sqlx::query(
+        "INSERT OR IGNORE INTO verdicts (item, policy_version, model, score, outcome, prompt)
+         SELECT ?1, value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?3)",
+    )
+    .bind(item)
+    .bind(judged_by.model)
+    .bind(serde_json::Value::Array(rows).to_string())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// What people decided about an item, as far as a new verdict must know.
+struct History {
+    /// `approve` or `remove`: the last decision that closed a task and stands.
+    last_action: Option<String>,
+    /// The policies that had flagged the decided task; empty when it could not be judged.
+    decided_policies: Vec<String>,
+}
+
+impl History {
+    /// Whether a person has looked at this item for all that flags it now.
+    fn covers(&self, verdict: &Verdict) -> bool {
+        self.last_action.is_some()
+            && flagged(verdict).iter().all(|id| self.decided_policies.iter().any(|p| p == id))
+    }
+}
+
+async fn history_of(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: i64,
+) -> Result<History, RowError> {
+    let last = sqlx::query(
+        "SELECT d.task, d.action FROM decisions AS d
+         WHERE d.item = ? AND d.action IN ('approve', 'remove')
+           AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
+         ORDER BY d.id DESC LIMIT 1",
+    )
+    .bind(item)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    let Some(last) = last else {
+        return Ok(History { last_action: None, decided_policies: Vec::new() });
+    };
+    let rows = sqlx::query("SELECT policy FROM task_policies WHERE task = ?")
+        .bind(last.try_get::<i64, _>("task")?)
+        .fetch_all(&mut **transaction)
+        .await?;
+    let policies = rows.iter().map(|row| row.try_get("policy"));
+    Ok(History {
+        last_action: last.try_get("action")?,
+        decided_policies: policies.collect::<Result<_, _>>()?,
+    })
+}
+
+/// The sighting that holds a path now.
+struct CurrentSighting {
+    id: i64,
+    item: i64,
+    hash: ItemId,
+    unread: bool,
+}
+
+async fn current_sighting(
+    transaction: &mut Transaction<'static, Sqlite>,
+    path: &Path,
+) -> Result<Option<CurrentSighting>, RowError> {
+    let row = sqlx::query(
+        "SELECT s.id, s.item, i.hash FROM sightings AS s JOIN items AS i ON i.id = s.item
+         WHERE s.path = ? AND s.gone_at IS NULL",
+    )
+    .bind(path_bytes(path))
+    .fetch_optional(&mut **transaction)
+    .await?;
+    row.map(|row| {
+        let hash = item_of(row.try_get("hash")?)?;
+        Ok(CurrentSighting {
+            id: row.try_get("id")?,
+            item: row.try_get("item")?,
+            hash,
+            unread: hash == ItemId::of_unread(path_bytes(path)),
+        })
+    })
+    .transpose()
+}
+
+/// Other bytes took the path. The old sighting stays as history; a task about a file that could
+/// not be read is pointless once it could, any other task stays for a person.
+async fn leave_behind(
+    transaction: &mut Transaction<'static, Sqlite>,
+    before: &CurrentSighting,
+    at: Timestamp,
+    events: &mut Vec<AuditEvent>,
+) -> Result<(), RowError> {
+    sqlx::query("UPDATE sightings SET gone_at = ? WHERE id = ?")
+        .bind(at.0)
+        .bind(before.id)
+        .execute(&mut **transaction)
+        .await?;
+    if !before.unread {
+        return Ok(());
+    }
+    let closed = sqlx::query(
+        "UPDATE tasks SET state = 'closed', closed_at = ? WHERE item = ? AND state <> 'closed'",
+    )
+    .bind(at.0)
+    .bind(before.item)
+    .execute(&mut **transaction)
+    .await?;
+    if closed.rows_affected() > 0 {
+        events.push(AuditEvent {
+            at,
+            kind: AuditKind::Superseded,
+            actor: "modtool".to_owned(),
+            detail: json!({"item": before.hash.to_string(), "sighting": before.id}).to_string(),
+        });
+    }
+    Ok(())
+}
+
+#[expect(clippy::too_many_arguments, reason = "one row, one call")]
+async fn write_sighting(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    item: i64,
+    set: [u8; 32],
+    judged: &Judged,
+    outcome: Outcome,
+    reason: Option<&Reason>,
+    at: Timestamp,
+) -> Result<i64, RowError> {
+    let stat = judged.stat;
+    let row = sqlx::query(
+        "INSERT INTO sightings (item, path, root, size, mtime_ns, ctime_ns, inode, outcome, reason,
+                                model, policy_set, first_seen, judged_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)
+         ON CONFLICT (path) WHERE gone_at IS NULL DO UPDATE SET
+             root = excluded.root, size = excluded.size, mtime_ns = excluded.mtime_ns,
+             ctime_ns = excluded.ctime_ns, inode = excluded.inode, outcome = excluded.outcome,
+             reason = excluded.reason, model = excluded.model, policy_set = excluded.policy_set,
+             judged_at = excluded.judged_at
+         RETURNING id",
+    )
+    .bind(item)
+    .bind(path_bytes(&judged.sighting.path))
+    .bind(path_bytes(&judged.sighting.root))
+    .bind(stat.size.cast_signed())
+    .bind(stat.mtime_ns)
+    .bind(stat.ctime_ns)
+    .bind(stat.inode.cast_signed())
+    .bind(outcome.as_str())
+    .bind(reason.map(ToString::to_string))
+    .bind(judged_by.model)
+    .bind(set.as_slice())
+    .bind(at.0)
+    .fetch_one(&mut **transaction)
+    .await?;
+    Ok(row.try_get(0)?)
+}
+
+/// Opens a task, or adds what is new to the one that waits already. Answers whether a task
+/// was opened.
+#[expect(clippy::too_many_arguments, reason = "one row, one call")]
+async fn ask(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: i64,
+    sighting: i64,
+    judged: &Judged,
+    outcome: Outcome,
+    reason: Option<&Reason>,
+    asks_again: bool,
+    at: Timestamp,
+) -> Result<bool, RowError> {
+    let waiting = sqlx::query("SELECT id FROM tasks WHERE item = ? AND state <> ?")
+        .bind(item)
+        .bind(ReviewState::Closed.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    if waiting.is_none() && !asks_again {
+        return Ok(false);
+    }
+    let heaviest = judged.verdict.heaviest();
+    // What could not be judged might be anything: it is as pressing as the worst.
+    let severity = heaviest.map_or(Severity::High, |policy| policy.severity);
+    let task: i64 = if let Some(row) = &waiting {
+        let task = row.try_get(0)?;
+        if let Some(heaviest) = heaviest {
+            sqlx::query(
+                "UPDATE tasks SET policy = ?2, severity = ?3, score = ?4, outcome = ?5, reason = ?6
+                 WHERE id = ?1 AND (severity, score) < (?3, ?4)",
+            )
+            .bind(task)
+            .bind(heaviest.policy.as_str())
+            .bind(severity_number(severity))
+            .bind(f64::from(heaviest.score))
+            .bind(outcome.as_str())
+            .bind(reason.map(ToString::to_string))
+            .execute(&mut **transaction)
+            .await?;
+        }
+        task
+    } else {
+        sqlx::query(
+            "INSERT INTO tasks (item, sighting, policy, severity, score, outcome, reason, state,
+                                opened_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, 'open', ?) RETURNING id",
+        )
+        .bind(item)
+        .bind(sighting)
+        .bind(heaviest.map(|policy| policy.policy.as_str()))
+        .bind(severity_number(severity))
+        .bind(heaviest.map_or(0.0, |policy| f64::from(policy.score)))
+        .bind(outcome.as_str())
+        .bind(reason.map(ToString::to_string))
+        .bind(at.0)
+        .fetch_one(&mut **transaction)
+        .await?
+        .try_get(0)?
+    };
+    for policy in flagged(&judged.verdict) {
+        sqlx::query("INSERT OR IGNORE INTO task_policies (task, policy) VALUES (?, ?)")
+            .bind(task)
+            .bind(policy)
+            .execute(&mut **transaction)
+            .await?;
+    }
+    Ok(waiting.is_none())
+}

@@ -1,0 +1,154 @@
+//! Animations: how many frames there are, and those that are looked at.
+
+use std::io::Cursor;
+
+use image::codecs::gif::GifDecoder;
+use image::codecs::png::PngDecoder;
+use image::codecs::webp::WebPDecoder;
+use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder};
+
+use super::{Flaw, Format, Limits};
+
+/// How many frames the file holds, by a walk over its blocks that decodes nothing.
+pub(super) fn frame_count(format: Format, bytes: &[u8]) -> u32 {
+    match format {
+        Format::Jpeg => 1,
+        Format::Gif => gif_frames(bytes),
+        Format::Png => png_frames(bytes).unwrap_or(1),
+        Format::WebP => webp_frames(bytes),
+    }
+}
+
+/// Decodes the animation and hands over the first frame, the last, and some evenly between.
+pub(super) fn each_chosen_frame(
+    format: Format,
+    bytes: &[u8],
+    limits: &Limits,
+    frames: u32,
+    mut look: impl FnMut(DynamicImage) -> Result<(), Flaw>,
+) -> Result<(), Flaw> {
+    if frames > limits.animation_frames {
+        return Err(Flaw::TooManyFrames { frames, limit: limits.animation_frames });
+    }
+    let flaw = |error: image::ImageError| format.flaw(&error);
+    let reader = || Cursor::new(bytes);
+    let stream: Frames = match format {
+        Format::Jpeg => return Ok(()),
+        Format::Gif => {
+            let mut decoder = GifDecoder::new(reader()).map_err(flaw)?;
+            check(&mut decoder, limits, frames)?.map_err(flaw)?;
+            decoder.into_frames()
+        }
+        Format::Png => {
+            let mut decoder =
+                PngDecoder::with_limits(reader(), limits.of_decoder()).map_err(flaw)?;
+            check(&mut decoder, limits, frames)?.map_err(flaw)?;
+            decoder.apng().map_err(flaw)?.into_frames()
+        }
+        Format::WebP => {
+            let mut decoder = WebPDecoder::new(reader()).map_err(flaw)?;
+            check(&mut decoder, limits, frames)?.map_err(flaw)?;
+            decoder.into_frames()
+        }
+    };
+    let chosen = chosen(frames, limits.frames_scored);
+    let mut decoded = 0;
+    for frame in stream.take(frames as usize) {
+        let frame = frame.map_err(flaw)?;
+        if chosen.contains(&decoded) {
+            look(DynamicImage::ImageRgba8(frame.into_buffer()))?;
+        }
+        decoded += 1;
+    }
+    if decoded < frames {
+        return Err(Flaw::Truncated { format: format.name() });
+    }
+    Ok(())
+}
+
+/// Checks the whole animation's size, then passes the limits on to the decoder.
+fn check(
+    decoder: &mut impl ImageDecoder,
+    limits: &Limits,
+    frames: u32,
+) -> Result<image::ImageResult<()>, Flaw> {
+    let (width, height) = decoder.dimensions();
+    limits.check_frame(width, height)?;
+    let pixels = u64::from(width) * u64::from(height) * u64::from(frames);
+    let megapixels = limits.animation_megapixels;
+    if pixels > u64::from(megapixels) * 1_000_000 {
+        return Err(Flaw::AnimationTooLarge { frames, width, height, megapixels });
+    }
+    Ok(decoder.set_limits(limits.of_decoder()))
+}
+
+/// `count` numbers from 0 to `frames` − 1: the first, the last, evenly between.
+fn chosen(frames: u32, count: u32) -> Vec<u32> {
+    let count = count.clamp(1, frames.max(1));
+    if count == 1 {
+        return vec![0];
+    }
+    let (last, steps) = (u64::from(frames) - 1, u64::from(count) - 1);
+    (0..=steps)
+        // Rounded to the nearest.
+        .map(|step| u32::try_from((2 * step * last + steps) / (2 * steps)).unwrap_or(u32::MAX))
+        .collect()
+}
+
+/// Counts image descriptors (specification of GIF 89a, sections 18 to 27).
+fn gif_frames(bytes: &[u8]) -> u32 {
+    let table = |packed: u8| if packed & 0x80 == 0 { 0 } else { 3 << ((packed & 7) + 1) };
+    let Some(packed) = bytes.get(10) else { return 0 };
+    let mut at = 13 + table(*packed);
+    let mut frames = 0;
+    loop {
+        match bytes.get(at) {
+            Some(0x21) => at += 2,
+            Some(0x2C) => {
+                let Some(packed) = bytes.get(at + 9) else { break };
+                frames += 1;
+                // The descriptor, its colours and the code size.
+                at += 10 + table(*packed) + 1;
+            }
+            _ => break,
+        }
+        // Blocks of data, each with its length before it, until one of length 0.
+        loop {
+            let Some(length) = bytes.get(at) else { return frames };
+            at += 1 + usize::from(*length);
+            if *length == 0 {
+                break;
+            }
+        }
+    }
+    frames
+}
+
+/// The number in the animation control chunk, which must come before the pixels
+/// (PNG specification, third edition, section 11.3.6.1).
+fn png_frames(bytes: &[u8]) -> Option<u32> {
+    let mut at = 8_usize;
+    loop {
+        let length = u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        match bytes.get(at + 4..at + 8)? {
+            b"acTL" => {
+                return bytes.get(at + 8..at + 12)?.try_into().ok().map(u32::from_be_bytes);
+            }
+            b"IDAT" | b"IEND" => return None,
+            _ => at = at.checked_add(12)?.checked_add(usize::try_from(length).ok()?)?,
+        }
+    }
+}
+
+/// Counts the frame chunks of the container (WebP container specification).
+fn webp_frames(bytes: &[u8]) -> u32 {
+    let mut at = 12_usize;
+    let mut frames = 0;
+    while let (Some(name), Some(length)) = (bytes.get(at..at + 4), bytes.get(at + 4..at + 8)) {
+        frames += u32::from(name == b"ANMF");
+        let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
+        let padded = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1) & !1;
+        at = at.saturating_add(8).saturating_add(padded);
+    }
+    frames
+}

@@ -1,0 +1,272 @@
+//! Which runtime computes, and a model opened on it.
+//!
+//! ONNX Runtime is preferred; where none is found the same calls run on tract, which is
+//! compiled in, so that a fresh machine works. One process holds one engine for its life:
+//! [`choose`] decides, [`start`] loads, [`open`] makes a model run.
+
+mod encoder;
+pub mod probe;
+mod self_test;
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use super::{Encoder, Model, VisionError};
+
+pub use probe::{ProbeFailure, RuntimeCandidate, candidates, find_runtime};
+pub use self_test::self_test_child;
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum EngineChoice {
+    /// ONNX Runtime where it is found, tract otherwise.
+    #[default]
+    Auto,
+    /// ONNX Runtime or an error.
+    OnnxRuntime,
+    /// tract.
+    Tract,
+}
+
+/// Where a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Device {
+    /// The processor.
+    #[default]
+    Cpu,
+    /// The first CUDA device; only with an ONNX Runtime that has the provider.
+    Cuda,
+}
+
+/// How a model is run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EngineOptions {
+    /// Threads that one batch may use; 0 means the number of cores.
+    pub threads: usize,
+    /// Pictures that go through the network together.
+    pub batch: usize,
+    /// Where it computes.
+    pub device: Device,
+}
+
+impl Default for EngineOptions {
+    fn default() -> Self {
+        Self { threads: 0, batch: 8, device: Device::Cpu }
+    }
+}
+
+/// An engine that works on this machine; [`start`] loads it.
+#[derive(Debug, Clone)]
+pub enum FoundEngine {
+    /// A library that passed the self-test.
+    OnnxRuntime {
+        /// The library, as the loader wants it.
+        library: PathBuf,
+        /// Its version.
+        version: String,
+        /// Where it was found, in words.
+        origin: &'static str,
+    },
+    /// The engine that is compiled in.
+    Tract {
+        /// Why not ONNX Runtime.
+        why: WhyTract,
+    },
+}
+
+/// Why tract was taken.
+#[derive(Debug, Clone)]
+pub enum WhyTract {
+    /// It was asked for.
+    AskedFor,
+    /// No ONNX Runtime was found that works; these were tried.
+    NoRuntime(Vec<ProbeFailure>),
+}
+
+impl FoundEngine {
+    /// `ONNX Runtime` or `tract`.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Self::OnnxRuntime { .. } => "ONNX Runtime",
+            Self::Tract { .. } => "tract",
+        }
+    }
+
+    /// The engine's version; for tract that of the binding and of tract itself.
+    pub fn version(&self) -> &str {
+        match self {
+            Self::OnnxRuntime { version, .. } => version,
+            Self::Tract { .. } => TRACT_VERSION,
+        }
+    }
+
+    /// The library, where there is one.
+    pub fn library(&self) -> Option<&Path> {
+        match self {
+            Self::OnnxRuntime { library, .. } => Some(library),
+            Self::Tract { .. } => None,
+        }
+    }
+
+    /// One line for people when the engine is not the fast one: why, and what to do.
+    pub fn advice(&self) -> Option<String> {
+        let Self::Tract { why: WhyTract::NoRuntime(failures) } = self else { return None };
+        let found = match failures.iter().filter(|failure| !failure.is_absence()).count() {
+            0 => "no ONNX Runtime was found".to_owned(),
+            1 => "the ONNX Runtime that was found does not work (`modtool doctor` says why)"
+                .to_owned(),
+            n => format!("{n} ONNX Runtimes were found, none works (`modtool doctor` says why)"),
+        };
+        Some(format!(
+            "running on tract, which is several times slower: {found}; \
+             `modtool runtime install` gets one"
+        ))
+    }
+}
+
+impl fmt::Display for FoundEngine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.name(), self.version())
+    }
+}
+
+/// Of the binding and of tract, as pinned in Cargo.toml (a test compares).
+const TRACT_VERSION: &str = "0.5.0+0.23";
+
+/// The engine of this process, loaded.
+#[derive(Debug, Clone)]
+pub struct Engine {
+    /// What was loaded.
+    pub found: FoundEngine,
+    environment: ort::environment::Environment,
+}
+
+static STARTED: Mutex<Option<Engine>> = Mutex::new(None);
+
+/// Decides which engine this process is going to use; loads nothing.
+///
+/// `explicit` is a library (or a folder that holds one) that the user named: it is the only one
+/// tried, and if it does not work that is an error, not a reason to take another.
+/// `probe_command` is our own executable, see [`find_runtime`].
+///
+/// # Errors
+/// [`VisionError::NoRuntime`] when ONNX Runtime was asked for and none works.
+pub fn choose(
+    choice: EngineChoice,
+    explicit: Option<&Path>,
+    data_dir: &Path,
+    probe_command: &Path,
+) -> Result<FoundEngine, VisionError> {
+    if choice == EngineChoice::Tract {
+        return Ok(FoundEngine::Tract { why: WhyTract::AskedFor });
+    }
+    let candidates = candidates(explicit, data_dir);
+    let probe = find_runtime(&candidates, data_dir, probe_command);
+    match probe.found {
+        Some(found) => Ok(found),
+        None if choice == EngineChoice::OnnxRuntime || explicit.is_some() => {
+            Err(VisionError::NoRuntime { failures: probe.failures })
+        }
+        None => Ok(FoundEngine::Tract { why: WhyTract::NoRuntime(probe.failures) }),
+    }
+}
+
+/// Loads the engine into this process. Again with the same engine: the one that runs.
+///
+/// # Errors
+/// [`VisionError::EngineTaken`] when another engine runs already, [`VisionError::LoadRuntime`]
+/// or [`VisionError::StartEngine`] when it does not load after all.
+///
+/// # Panics
+/// The binding panics on a library without the API that it needs, which is why only
+/// libraries that passed [`find_runtime`] may come here.
+pub fn start(found: &FoundEngine) -> Result<Engine, VisionError> {
+    let mut started = STARTED.lock().unwrap_or_else(PoisonError::into_inner);
+    if let Some(engine) = &*started {
+        if engine.found.library() == found.library() {
+            return Ok(engine.clone());
+        }
+        return Err(VisionError::EngineTaken {
+            running: engine.found.to_string(),
+            wanted: found.to_string(),
+        });
+    }
+    let builder = match found {
+        FoundEngine::OnnxRuntime { library, .. } => ort::init_from(library)
+            .map_err(|source| VisionError::LoadRuntime { path: library.clone(), source })?,
+        FoundEngine::Tract { .. } => {
+            ort::set_api(ort_tract::api());
+            ort::init()
+        }
+    };
+    let environment = builder
+        .with_name("modtool")
+        .with_telemetry(false)
+        .build()
+        .map_err(|source| VisionError::StartEngine { engine: found.name(), source })?;
+    if matches!(found, FoundEngine::OnnxRuntime { .. }) {
+        // Its warnings go straight to the terminal; what matters also comes as an error.
+        environment.set_log_level(ort::logging::LogLevel::Fatal);
+    }
+    Ok(started.insert(Engine { found: found.clone(), environment }).clone())
+}
+
+/// Opens a model on the engine.
+///
+/// # Errors
+/// Those of the tokenizer and of loading a network; [`VisionError::NoSuchTensor`] and
+/// [`VisionError::UnknownInput`] when a network's inputs or outputs do not fit.
+pub fn open(
+    model: &Model,
+    engine: &Engine,
+    options: EngineOptions,
+) -> Result<Box<dyn Encoder>, VisionError> {
+    Ok(Box::new(encoder::Towers::open(model, engine, options)?))
+}
+
+/// The version in `ort::info()`, such as `1.32.0`; builds from source may not tell.
+fn runtime_version(build_info: &str) -> Option<&str> {
+    let branch = build_info.split("git-branch=").nth(1)?;
+    let branch = branch.split(',').next()?.trim();
+    let version = branch.strip_prefix("rel-").unwrap_or(branch);
+    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_of_tract_is_the_pinned_one() {
+        let lock = include_str!("../../Cargo.lock");
+        let entry = lock.split("name = \"ort-tract\"").nth(1).expect("in the lock file");
+        assert!(entry.trim_start().starts_with(&format!("version = \"{TRACT_VERSION}\"")));
+    }
+
+    #[test]
+    fn the_version_is_read_from_the_build_information() {
+        let info = "ORT Build Info: git-branch=rel-1.32.0, git-commit-id=1, build type=Release";
+        assert_eq!(runtime_version(info), Some("1.32.0"));
+        assert_eq!(runtime_version("ORT Build Info: git-branch=HEAD, x"), None);
+        assert_eq!(runtime_version(""), None);
+    }
+
+    #[test]
+    fn asking_for_a_library_that_is_not_there_is_an_error() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let missing = folder.path().join("libonnxruntime.so");
+        let command = Path::new("/nonexistent/modtool");
+        let error = choose(EngineChoice::Auto, Some(&missing), folder.path(), command)
+            .expect_err("nothing there");
+        assert!(error.to_string().contains("libonnxruntime.so"), "{error}");
+    }
+
+    #[test]
+    fn the_advice_names_the_way_out() {
+        let asked = FoundEngine::Tract { why: WhyTract::AskedFor };
+        assert_eq!(asked.advice(), None);
+        let none = FoundEngine::Tract { why: WhyTract::NoRuntime(vec![]) };
+        assert!(none.advice().is_some_and(|line| line.contains("modtool runtime install")));
+    }
+}

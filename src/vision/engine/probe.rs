@@ -1,0 +1,437 @@
+//! Finding a library of ONNX Runtime that works, without risking this process.
+//!
+//! A missing or too old library makes the binding panic, some versions hang, and a hung
+//! `dlopen` can't be called off. So each candidate is tried in a child of the same binary that
+//! is killed when it takes too long, and the answer is remembered by path, size and time.
+
+use std::ffi::{OsStr, OsString};
+use std::fmt;
+use std::fs;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::{Duration, Instant, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+
+use super::FoundEngine;
+
+/// The hidden subcommand that a child is started with, followed by the library.
+pub const PROBE_SUBCOMMAND: &str = "__probe-runtime";
+
+/// The longest that loading and the self-test may take.
+const DEADLINE: Duration = Duration::from_secs(10);
+
+/// A library that may be ONNX Runtime.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuntimeCandidate {
+    /// The library; a bare name is left to the system's loader.
+    pub path: PathBuf,
+    /// Where it was found, in words.
+    pub origin: &'static str,
+}
+
+/// What came of looking for a runtime.
+#[derive(Debug, Clone)]
+pub struct Probe {
+    /// The first library that works.
+    pub found: Option<FoundEngine>,
+    /// Those before it that don't.
+    pub failures: Vec<ProbeFailure>,
+}
+
+/// A library that can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProbeFailure {
+    /// The library.
+    pub candidate: RuntimeCandidate,
+    /// Why.
+    pub reason: FailureReason,
+}
+
+/// Why a library can't be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FailureReason {
+    /// The child could not be started.
+    NoChild(std::io::ErrorKind),
+    /// It did not answer in time.
+    TimedOut,
+    /// What the child said last, shortened to one line.
+    Refused(String),
+    /// Nothing lies there.
+    Missing,
+}
+
+impl ProbeFailure {
+    /// Whether nothing was there at all, as is usual for the system's loader.
+    pub fn is_absence(&self) -> bool {
+        self.reason == FailureReason::Missing || is_bare(&self.candidate.path)
+    }
+}
+
+impl fmt::Display for ProbeFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let RuntimeCandidate { path, origin } = &self.candidate;
+        write!(f, "{} ({origin}): ", path.display())?;
+        match &self.reason {
+            FailureReason::NoChild(kind) => write!(f, "the test could not be started: {kind}"),
+            FailureReason::TimedOut => {
+                write!(f, "did not answer within {} seconds", DEADLINE.as_secs())
+            }
+            FailureReason::Refused(words) => f.write_str(words),
+            FailureReason::Missing => f.write_str("there is no such file"),
+        }
+    }
+}
+
+/// `: a; b` for a message; nothing when there are none.
+pub(crate) fn listed(failures: &[ProbeFailure]) -> String {
+    let texts: Vec<String> = failures.iter().map(ToString::to_string).collect();
+    if texts.is_empty() { String::new() } else { format!(": {}", texts.join("; ")) }
+}
+
+/// Where a library may be, best first. With `explicit` (a library or a folder that holds one)
+/// only that.
+///
+/// The order is: `ORT_DYLIB_PATH`, beside the executable, `<data_dir>/runtime`, the active
+/// Python environment, the system's loader.
+pub fn candidates(explicit: Option<&Path>, data_dir: &Path) -> Vec<RuntimeCandidate> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+    candidates_from(explicit, data_dir, &variable)
+}
+
+fn candidates_from(
+    explicit: Option<&Path>,
+    data_dir: &Path,
+    variable: &dyn Fn(&str) -> Option<OsString>,
+) -> Vec<RuntimeCandidate> {
+    let named = |path: &Path, origin| -> Vec<RuntimeCandidate> {
+        if path.is_dir() {
+            in_folder(path, origin)
+        } else {
+            vec![RuntimeCandidate { path: path.to_owned(), origin }]
+        }
+    };
+    if let Some(path) = explicit {
+        return named(path, "as asked for");
+    }
+    let mut all = Vec::new();
+    if let Some(path) = variable("ORT_DYLIB_PATH") {
+        all.extend(named(Path::new(&path), "ORT_DYLIB_PATH"));
+    }
+    if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
+        all.extend(in_folder(folder, "beside the executable"));
+    }
+    all.extend(in_folder(&data_dir.join("runtime"), "modtool's data folder"));
+    for packages in python_packages(variable) {
+        all.extend(in_folder(&packages.join("onnxruntime").join("capi"), "Python environment"));
+    }
+    all.push(RuntimeCandidate { path: PathBuf::from(bare_name()), origin: "system's loader" });
+    let mut seen = Vec::new();
+    all.retain(|candidate| {
+        let real = fs::canonicalize(&candidate.path).unwrap_or_else(|_| candidate.path.clone());
+        let new = !seen.contains(&real);
+        seen.push(real);
+        new
+    });
+    all
+}
+
+/// The name that the system's loader looks for.
+fn bare_name() -> &'static str {
+    if cfg!(windows) {
+        "onnxruntime.dll"
+    } else if cfg!(target_os = "macos") {
+        "libonnxruntime.dylib"
+    } else {
+        "libonnxruntime.so"
+    }
+}
+
+fn is_bare(path: &Path) -> bool {
+    path.components().count() == 1
+}
+
+/// The runtime's own libraries in a folder, newest version first. Providers' are no candidates.
+fn in_folder(folder: &Path, origin: &'static str) -> Vec<RuntimeCandidate> {
+    let mut found: Vec<(Vec<u32>, PathBuf)> = entries(folder)
+        .into_iter()
+        .filter_map(|path| Some((library_version(path.file_name()?.to_str()?)?, path)))
+        .collect();
+    found.sort_by(|a, b| b.cmp(a));
+    found.into_iter().map(|(_, path)| RuntimeCandidate { path, origin }).collect()
+}
+
+/// The version in a library's file name (empty when it has none); `None` when the name is not
+/// the runtime's.
+fn library_version(name: &str) -> Option<Vec<u32>> {
+    let numbers = if name == bare_name() {
+        ""
+    } else if cfg!(windows) {
+        return None;
+    } else if cfg!(target_os = "macos") {
+        name.strip_prefix("libonnxruntime.")?.strip_suffix(".dylib")?
+    } else {
+        name.strip_prefix("libonnxruntime.so.")?
+    };
+    let parts = numbers.split('.').filter(|part| !part.is_empty());
+    parts.map(|part| part.parse().ok()).collect()
+}
+
+/// Folders of packages of the active Python: the active environment's, then those that belong
+/// to the `python3` on the path. Python itself is not started, it would cost more than it tells.
+fn python_packages(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"]
+        .into_iter()
+        .filter_map(|name| variable(name).map(PathBuf::from))
+        .collect();
+    let program = if cfg!(windows) { "python.exe" } else { "python3" };
+    let python = variable("PATH").and_then(|path| {
+        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+    });
+    if let Some(python) = python {
+        if python.parent().and_then(Path::file_name) == Some(OsStr::new("shims")) {
+            prefixes.extend(pyenv_prefixes(&python, variable));
+        }
+        for file in [Some(python.clone()), fs::canonicalize(&python).ok()].into_iter().flatten() {
+            // <prefix>/bin/python3; on Windows <prefix>\python.exe or <prefix>\Scripts\.
+            let levels = file.ancestors().skip(1).take(if cfg!(windows) { 2 } else { 3 });
+            prefixes.extend(levels.skip(usize::from(!cfg!(windows))).map(Path::to_owned));
+        }
+        // Debian's python3 lies in /usr and installs to /usr/local.
+        prefixes.push(PathBuf::from("/usr/local"));
+        prefixes.extend(variable("HOME").map(|home| Path::new(&home).join(".local")));
+    }
+    prefixes.iter().flat_map(|prefix| packages_of(prefix)).collect()
+}
+
+/// `<pyenv>/shims/python3` stands for `<pyenv>/versions/<version>`.
+fn pyenv_prefixes(shim: &Path, variable: &dyn Fn(&str) -> Option<OsString>) -> Option<PathBuf> {
+    let root = shim.parent()?.parent()?;
+    let version = match variable("PYENV_VERSION") {
+        Some(version) => version.to_str()?.to_owned(),
+        None => fs::read_to_string(root.join("version")).ok()?,
+    };
+    // Several versions may be given, the first is the active one.
+    let first = version.split([':', '\n']).next()?.trim();
+    (!first.is_empty()).then(|| root.join("versions").join(first))
+}
+
+/// The folders of packages under a Python prefix.
+fn packages_of(prefix: &Path) -> Vec<PathBuf> {
+    if cfg!(windows) {
+        return vec![prefix.join("Lib").join("site-packages")];
+    }
+    let mut pythons: Vec<PathBuf> = entries(&prefix.join("lib"))
+        .into_iter()
+        .filter(|path| {
+            path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("python3"))
+        })
+        .collect();
+    pythons.sort();
+    pythons.iter().rev().flat_map(|p| [p.join("site-packages"), p.join("dist-packages")]).collect()
+}
+
+fn entries(folder: &Path) -> Vec<PathBuf> {
+    fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path()).collect()
+}
+
+/// Tries the candidates in order and stops at the first that works.
+///
+/// Each is tried by running `<probe_command> __probe-runtime <path>` (our own executable, which
+/// calls [`super::self_test_child`], prints the version on standard output and ends with 0, or
+/// prints the reason on standard error and ends otherwise). Answers are kept in
+/// `<data_dir>/runtime/probes.json`; when that can't be read or written, everything is tried again.
+pub fn find_runtime(
+    candidates: &[RuntimeCandidate],
+    data_dir: &Path,
+    probe_command: &Path,
+) -> Probe {
+    let cache_path = data_dir.join("runtime").join("probes.json");
+    let mut cache = Cache::read(&cache_path);
+    let known = cache.answers.len();
+    let mut probe = Probe { found: None, failures: Vec::new() };
+    for candidate in candidates {
+        match try_candidate(candidate, &mut cache, probe_command) {
+            Ok(version) => {
+                probe.found = Some(FoundEngine::OnnxRuntime {
+                    library: candidate.path.clone(),
+                    version,
+                    origin: candidate.origin,
+                });
+                break;
+            }
+            Err(reason) => {
+                let failure = ProbeFailure { candidate: candidate.clone(), reason };
+                if !failure.is_absence() {
+                    tracing::debug!(%failure, "an ONNX Runtime can't be used");
+                }
+                probe.failures.push(failure);
+            }
+        }
+    }
+    if cache.answers.len() != known {
+        cache.write(&cache_path);
+    }
+    probe
+}
+
+fn try_candidate(
+    candidate: &RuntimeCandidate,
+    cache: &mut Cache,
+    probe_command: &Path,
+) -> Result<String, FailureReason> {
+    let stamp = match (is_bare(&candidate.path), Stamp::of(&candidate.path)) {
+        (true, _) => None,
+        (false, None) => return Err(FailureReason::Missing),
+        (false, stamp) => stamp,
+    };
+    if let Some(answer) = stamp.as_ref().and_then(|stamp| cache.answer(stamp)) {
+        return answer.clone().into_result();
+    }
+    let result = run_child(probe_command, &candidate.path, DEADLINE);
+    let answer = match &result {
+        Ok(version) => Some(Answer::Version(version.clone())),
+        Err(FailureReason::Refused(words)) => Some(Answer::Refused(words.clone())),
+        // A busy machine, or a command that is not ours: worth another try.
+        Err(_) => None,
+    };
+    if let (Some(stamp), Some(answer)) = (stamp, answer) {
+        cache.remember(stamp, answer);
+    }
+    result
+}
+
+/// Runs the child and waits for it, but not for ever.
+fn run_child(command: &Path, library: &Path, deadline: Duration) -> Result<String, FailureReason> {
+    let end = Instant::now() + deadline;
+    let mut child = Command::new(command)
+        .arg(PROBE_SUBCOMMAND)
+        .arg(library)
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .map_err(|error| FailureReason::NoChild(error.kind()))?;
+    let output = child.stdout.take().map(reading);
+    let complaint = child.stderr.take().map(reading);
+    let status = loop {
+        match child.try_wait() {
+            Ok(Some(status)) => break status,
+            Ok(None) if Instant::now() < end => thread::sleep(Duration::from_millis(2)),
+            Ok(None) | Err(_) => {
+                // It may be gone by itself in the meantime; either way it is waited for.
+                let _ = child.kill();
+                let _ = child.wait();
+                return Err(FailureReason::TimedOut);
+            }
+        }
+    };
+    let text = |reader: Option<thread::JoinHandle<String>>| {
+        reader.and_then(|reader| reader.join().ok()).unwrap_or_default()
+    };
+    let (output, complaint) = (text(output), text(complaint));
+    let version = last_line(&output);
+    if status.success() && !version.is_empty() {
+        return Ok(version);
+    }
+    let words = last_line(&complaint);
+    Err(FailureReason::Refused(if words.is_empty() {
+        format!("the test ended with {status}")
+    } else {
+        words
+    }))
+}
+
+/// Reads a pipe beside the waiting, so that a child that talks much does not get stuck.
+fn reading(pipe: impl Read + Send + 'static) -> thread::JoinHandle<String> {
+    thread::spawn(move || {
+        let mut bytes = Vec::new();
+        // What was read until an error is good enough for a message.
+        let _ = pipe.take(64 * 1024).read_to_end(&mut bytes);
+        String::from_utf8_lossy(&bytes).into_owned()
+    })
+}
+
+/// The last line with words in it, at most 300 characters, without control characters.
+fn last_line(text: &str) -> String {
+    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or_default();
+    line.trim().chars().filter(|c| !c.is_control()).take(300).collect()
+}
+
+/// What a library looked like when it was tried.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
+    path: PathBuf,
+    size: u64,
+    modified_ns: u128,
+}
+
+impl Stamp {
+    fn of(path: &Path) -> Option<Self> {
+        let path = fs::canonicalize(path).ok()?;
+        let metadata = fs::metadata(&path).ok()?;
+        let modified = metadata.modified().ok()?.duration_since(UNIX_EPOCH).ok()?;
+        Some(Self { size: metadata.len(), modified_ns: modified.as_nanos(), path })
+    }
+}
+
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Answer {
+    Version(String),
+    Refused(String),
+}
+
+impl Answer {
+    fn into_result(self) -> Result<String, FailureReason> {
+        match self {
+            Self::Version(version) => Ok(version),
+            Self::Refused(words) => Err(FailureReason::Refused(words)),
+        }
+    }
+}
+
+/// Answers of earlier runs, of this version of modtool only.
+#[derive(Debug, Serialize, Deserialize)]
+struct Cache {
+    modtool: String,
+    answers: Vec<(Stamp, Answer)>,
+}
+
+impl Cache {
+    fn empty() -> Self {
+        Self { modtool: env!("CARGO_PKG_VERSION").to_owned(), answers: Vec::new() }
+    }
+
+    fn read(path: &Path) -> Self {
+        let read =
+            fs::read(path).ok().and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        read.filter(|cache| cache.modtool == env!("CARGO_PKG_VERSION")).unwrap_or_else(Self::empty)
+    }
+
+    fn answer(&self, stamp: &Stamp) -> Option<&Answer> {
+        self.answers.iter().find(|(known, _)| known == stamp).map(|(_, answer)| answer)
+    }
+
+    fn remember(&mut self, stamp: Stamp, answer: Answer) {
+        self.answers.retain(|(known, _)| known.path != stamp.path);
+        self.answers.push((stamp, answer));
+    }
+
+    /// A cache that can't be written costs time, nothing else.
+    fn write(&self, path: &Path) {
+        let written = || -> std::io::Result<()> {
+            if let Some(folder) = path.parent() {
+                fs::create_dir_all(folder)?;
+            }
+            let partial = path.with_extension(format!("json.{}", std::process::id()));
+            fs::write(&partial, serde_json::to_vec_pretty(self)?)?;
+            fs::rename(&partial, path)
+        };
+        if let Err(error) = written() {
+            tracing::debug!(path = %path.display(), %error, "can't keep the answers of the probes");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! The small model that is compiled in, so that the tool works with no download.
+
+use std::path::Path;
+
+use super::{Manifest, Model, ModelFiles, VisionError};
+
+/// Bytes of the built-in model.
+#[derive(Debug)]
+pub(crate) struct Files {
+    pub(crate) manifest: &'static [u8],
+    pub(crate) image: &'static [u8],
+    pub(crate) text: &'static [u8],
+    pub(crate) tokenizer: &'static [u8],
+}
+
+pub(crate) static FILES: &Files = &Files {
+    manifest: include_bytes!("../../../models/builtin/model.yaml"),
+    image: include_bytes!("../../../models/builtin/image.onnx"),
+    text: include_bytes!("../../../models/builtin/text.onnx"),
+    tokenizer: include_bytes!("../../../models/builtin/tokenizer.json"),
+};
+
+/// The whole model card, Markdown.
+pub const CARD: &str = include_str!("../../../models/builtin/CARD.md");
+
+/// How well a model does on a topic of moderation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ability {
+    /// ROC-AUC of 0.95 and more.
+    Good,
+    /// ROC-AUC of 0.85 and more.
+    Fair,
+    /// Less: expect misses.
+    Weak,
+}
+
+/// One row of the card's table of topics.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Topic {
+    /// The topic, as the starter policies name it.
+    pub name: &'static str,
+    /// How well the model does.
+    pub ability: Ability,
+    /// Area under the ROC curve against everyday photos, 0..=1.
+    pub auc: f32,
+    /// Share found when 5 % of everyday photos are flagged, 0..=1.
+    pub recall_at_5_percent: f32,
+}
+
+const fn topic(name: &'static str, ability: Ability, auc: f32, recall_at_5_percent: f32) -> Topic {
+    Topic { name, ability, auc, recall_at_5_percent }
+}
+
+/// What the model was measured on; the figures are those of [`CARD`] (a test compares them).
+pub const TOPICS: [Topic; 12] = [
+    topic("screenshots", Ability::Good, 1.00, 1.000),
+    topic("documents", Ability::Good, 0.98, 0.924),
+    topic("fire", Ability::Good, 0.96, 0.838),
+    topic("drawings", Ability::Fair, 0.93, 0.635),
+    topic("alcohol", Ability::Fair, 0.91, 0.614),
+    topic("memes", Ability::Fair, 0.90, 0.740),
+    topic("weapons", Ability::Fair, 0.90, 0.580),
+    topic("crash", Ability::Fair, 0.90, 0.600),
+    topic("gambling", Ability::Fair, 0.90, 0.509),
+    topic("money", Ability::Fair, 0.89, 0.522),
+    topic("pills", Ability::Weak, 0.82, 0.171),
+    topic("smoking", Ability::Weak, 0.72, 0.180),
+];
+
+/// The topics on which misses are to be expected.
+pub fn weak_topics() -> impl Iterator<Item = &'static Topic> {
+    topics_of(Ability::Weak)
+}
+
+/// The topics of one ability.
+pub fn topics_of(ability: Ability) -> impl Iterator<Item = &'static Topic> {
+    TOPICS.iter().filter(move |topic| topic.ability == ability)
+}
+
+/// The built-in model. Its files can't change, so their hashes are checked by a test
+/// instead of at every start.
+///
+/// # Errors
+/// Those of [`super::load_dir`]; a test shows that there are none.
+pub fn builtin() -> Result<Model, VisionError> {
+    let manifest = Manifest::parse(Path::new("builtin/model.yaml"), FILES.manifest)?;
+    Ok(manifest.into_model(ModelFiles::Builtin(FILES)))
+}
+
+#[cfg(test)]
+mod tests {
+    use sha2::{Digest, Sha256};
+
+    use super::super::hex;
+    use super::*;
+
+    #[test]
+    fn the_compiled_files_are_those_of_the_description() {
+        let manifest =
+            Manifest::parse(Path::new("model.yaml"), FILES.manifest).expect("a good model");
+        for (name, bytes) in [
+            ("image.onnx", FILES.image),
+            ("text.onnx", FILES.text),
+            ("tokenizer.json", FILES.tokenizer),
+        ] {
+            assert_eq!(manifest.files[name], hex(&Sha256::digest(bytes)), "{name}");
+        }
+        assert_eq!(manifest.files.len(), 3);
+    }
+
+    #[test]
+    fn the_topics_are_those_of_the_card() {
+        for topic in TOPICS {
+            let row = CARD
+                .lines()
+                .find(|line| line.starts_with(&format!("| {} |", topic.name)))
+                .unwrap_or_else(|| panic!("{} is not on the card", topic.name));
+            let auc = format!("| {:.2} (", topic.auc);
+            let recall = format!("| {:.1} % |", topic.recall_at_5_percent * 100.0);
+            assert!(row.contains(&auc) && row.contains(&recall), "{row}");
+            let expected = match topic.auc {
+                auc if auc >= 0.95 => Ability::Good,
+                auc if auc >= 0.85 => Ability::Fair,
+                _ => Ability::Weak,
+            };
+            assert_eq!(topic.ability, expected, "{row}");
+        }
+        let names: Vec<&str> = weak_topics().map(|topic| topic.name).collect();
+        assert_eq!(names, ["pills", "smoking"]);
+    }
+}
