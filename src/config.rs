@@ -7,12 +7,14 @@ use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
-use crate::cli::{Engine, GlobalOptions};
+use crate::cli::{Engine, GlobalOptions, LogFormat};
 use crate::yaml_file::{self, YamlProblem};
 
 /// The settings that hold for this run; everything is resolved and checked.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Config {
+    /// Whether log lines are JSON.
+    pub json_log: bool,
     /// Absolute path of the workspace.
     pub workspace: PathBuf,
     /// Holds `models/` and `runtime/`.
@@ -111,6 +113,7 @@ impl Config {
     ) -> Self {
         let Settings { engine, limits, watch, review, .. } = written;
         Self {
+            json_log: options.log_format == LogFormat::Json,
             model: options.model.clone().unwrap_or(written.model),
             templates: written.templates.map(|list| list.into_iter().map(|t| t.value).collect()),
             neutral: written.neutral,

@@ -1,6 +1,7 @@
 //! modtool: local, zero-shot content moderation with people in the loop.
 
 pub mod cli;
+pub mod commands;
 pub mod config;
 pub mod exit_code;
 pub mod moderation;

@@ -39,7 +39,7 @@ pub use watch::{WatchTimes, Watching};
 use prepare::{Prepared, Preparer};
 use reconcile::{NoPictures, Scanner};
 use record::Recorder;
-use settle::{Candidate, Feedback, Hint};
+use settle::{Candidate, Feedback};
 
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
@@ -107,7 +107,7 @@ pub async fn run(
     let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
     let (ready, ready_in) = mpsc::channel::<Sighting>(stages.decoders);
-    let (prepared, prepared_in) = mpsc::channel::<Prepared>(2 * stages.batch);
+    let (to_model, to_model_in) = mpsc::channel::<Prepared>(2 * stages.batch);
     let (judged, judged_in) = mpsc::channel::<Judged>(2 * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, mut encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
@@ -143,14 +143,14 @@ pub async fn run(
     }
     let ready_in = Arc::new(Mutex::new(ready_in));
     for _ in 0..stages.decoders {
-        let (preparer, ready, prepared) =
-            (preparer.clone(), Arc::clone(&ready_in), prepared.clone());
+        let (preparer, ready, to_model) =
+            (preparer.clone(), Arc::clone(&ready_in), to_model.clone());
         tasks.spawn_blocking(move || {
-            preparer.run(&ready, &prepared);
+            preparer.run(&ready, &to_model);
             Ok(())
         });
     }
-    drop((preparer, prepared));
+    drop((preparer, to_model));
     {
         let (monitor, stop, batch) = (Arc::clone(&monitor), stop.clone(), stages.batch);
         tasks.spawn_blocking(move || {
@@ -158,7 +158,7 @@ pub async fn run(
                 encoder.as_mut(),
                 &classifiers,
                 batch,
-                prepared_in,
+                to_model_in,
                 &judged,
                 &monitor,
                 &stop,
@@ -181,12 +181,12 @@ async fn join(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), PipelineError> {
     let mut shutdown = Box::pin(shutdown);
-    let mut stopped = false;
+    let mut ending = false;
     let mut first_error = None;
     loop {
         tokio::select! {
-            () = &mut shutdown, if !stopped => {
-                stopped = true;
+            () = &mut shutdown, if !ending => {
+                ending = true;
                 stopper.stop();
             }
             ended = tasks.join_next() => {
@@ -197,7 +197,7 @@ async fn join(
                     Some(Err(panicked)) => PipelineError::Panicked(panicked),
                 };
                 first_error.get_or_insert(error);
-                stopped = true;
+                ending = true;
                 stopper.stop();
             }
         }

@@ -28,6 +28,11 @@ pub fn escape(bytes: &[u8]) -> String {
     out
 }
 
+/// [`escape`] for text of several lines that are to stay lines (what another program said).
+pub fn escape_lines(text: &str) -> String {
+    text.lines().map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
+}
+
 /// [`escape`] for a path's raw bytes.
 pub fn escape_path(path: &Path) -> String {
     escape(path.as_os_str().as_encoded_bytes())

@@ -37,7 +37,7 @@ pub(super) fn embed(
         {
             waiting.push(next);
         }
-        for one in judge(encoder, classifiers, waiting.drain(..).collect(), monitor) {
+        for one in judge(encoder, classifiers, std::mem::take(&mut waiting), monitor) {
             if judged.blocking_send(one).is_err() {
                 return;
             }

@@ -77,7 +77,7 @@ fn read_open(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) -> io:
     (&mut file).take(limit.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
     let mut hasher = Sha256::new();
     hasher.update(&bytes);
-    let rest = io::copy(&mut file, &mut hasher)?;
+    let rest = hash_rest(&mut file, &mut hasher)?;
     let after = stat_of(&file.metadata()?);
     if after != stat || after.size != bytes.len() as u64 + rest {
         return Ok(Reading::Changed);
@@ -87,6 +87,20 @@ fn read_open(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) -> io:
         Ok(Reading::TooLarge { item, stat })
     } else {
         Ok(Reading::Whole { item, bytes, stat })
+    }
+}
+
+fn hash_rest(file: &mut File, hasher: &mut Sha256) -> io::Result<u64> {
+    let mut buffer = vec![0; 1 << 16];
+    let mut rest = 0;
+    loop {
+        match file.read(&mut buffer)? {
+            0 => return Ok(rest),
+            count => {
+                hasher.update(&buffer[..count]);
+                rest += count as u64;
+            }
+        }
     }
 }
 

@@ -42,7 +42,7 @@ pub fn judge_named(
     let mut waiting = Vec::with_capacity(batch);
     for (sighting, by_name) in sightings(named) {
         match preparer.prepare(sighting.clone()) {
-            Some(prepared) => waiting.push(prepared),
+            Some(one) => waiting.push(one),
             None if by_name => {
                 judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
                     .into_iter()

@@ -1,6 +1,6 @@
 //! Walks a folder without following links: the scan that is the truth.
 
-use std::ffi::OsStr;
+use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -83,10 +83,10 @@ pub(super) fn walk(folder: &Path, excluded: &Excluded, mut visit: impl FnMut(Fou
     }
 }
 
-fn names_in(folder: &Path) -> io::Result<Vec<Box<OsStr>>> {
+fn names_in(folder: &Path) -> io::Result<Vec<OsString>> {
     let mut names = Vec::new();
     for entry in std::fs::read_dir(folder)? {
-        names.push(entry?.file_name().into_boxed_os_str());
+        names.push(entry?.file_name());
     }
     names.sort_unstable();
     Ok(names)

@@ -30,7 +30,7 @@ pub struct WatchTimes {
 
 impl Default for WatchTimes {
     fn default() -> Self {
-        Self { rescan: Duration::from_secs(300), poll: Duration::from_secs(5) }
+        Self { rescan: Duration::from_mins(5), poll: Duration::from_secs(5) }
     }
 }
 
@@ -241,13 +241,13 @@ pub(super) async fn scan_all(
             there = Roots::SomeGone;
             continue;
         }
-        let scanned = tokio::select! {
-            scanned = scanner.scan(root, root) => scanned?,
+        let found = tokio::select! {
+            found = scanner.scan(root, root) => found?,
             () = stop.requested() => return Ok(there),
         };
-        skipped += scanned.skipped;
-        unchanged += scanned.unchanged;
-        flagged_before += scanned.flagged_before;
+        skipped += found.skipped;
+        unchanged += found.unchanged;
+        flagged_before += found.flagged_before;
     }
     monitor.skipped.store(skipped, Ordering::Relaxed);
     monitor.unchanged.store(unchanged, Ordering::Relaxed);

@@ -1,0 +1,168 @@
+//! The subcommands: one file each, its arguments above, what it does below.
+//!
+//! Errors end up here, are printed once with what to do next, and become an exit code.
+
+mod clock;
+mod completions;
+mod doctor;
+mod export;
+mod init;
+mod output;
+mod probe;
+mod progress;
+mod runtime;
+mod scan;
+mod score;
+mod status;
+mod watch;
+mod workspace;
+
+use std::io::{ErrorKind, Write as _};
+
+use clap::{CommandFactory as _, Parser, Subcommand};
+use tracing_subscriber::filter::LevelFilter;
+
+use crate::cli::{GlobalOptions, LogFormat};
+use crate::config::{Config, ConfigError};
+use crate::exit_code::ExitCode;
+use crate::policy_file::PolicyProblems;
+use crate::telemetry::{self, Telemetry};
+
+/// Finds the pictures that break your rules, here on this machine, and puts them before a person
+#[derive(Debug, Parser)]
+#[command(name = "modtool", version, after_help = FIRST_STEPS)]
+pub struct Cli {
+    #[command(flatten)]
+    options: GlobalOptions,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const FIRST_STEPS: &str = "\
+First steps:
+  modtool watch ./uploads     judge what is there and what comes
+  modtool review              decide what was flagged, in another terminal
+  modtool init                write policies/ and modtool.yaml to edit
+  modtool doctor              see engine, model, limits, and what to improve";
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Watch(watch::WatchArgs),
+    Scan(scan::ScanArgs),
+    Score(score::ScoreArgs),
+    Status(status::StatusArgs),
+    Export(export::ExportArgs),
+    Init(init::InitArgs),
+    Doctor(doctor::DoctorArgs),
+    Runtime(runtime::RuntimeArgs),
+    Completions(completions::CompletionsArgs),
+    #[command(name = "__probe-runtime", hide = true)]
+    ProbeRuntime(probe::ProbeArgs),
+}
+
+/// Parses the command line, runs, prints an error once, and answers how to end.
+pub fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(refused) => return refuse(&refused),
+    };
+    telemetry::start(Telemetry {
+        level: level(&cli),
+        json: cli.options.log_format == LogFormat::Json,
+    });
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) if is_broken_pipe(&error) => ExitCode::Clean,
+        Err(error) => {
+            // Standard error may be gone too; then there is nobody left to tell.
+            let _ = writeln!(std::io::stderr(), "modtool: {error:#}");
+            code_of(&error)
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    match cli.command {
+        Command::Completions(args) => return completions::run(&args, Cli::command()),
+        Command::ProbeRuntime(args) => return probe::run(&args),
+        _ => {}
+    }
+    let config = Config::resolve(&cli.options)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let code = runtime.block_on(async {
+        match cli.command {
+            Command::Watch(args) => watch::run(args, config).await,
+            Command::Scan(args) => scan::run(args, config).await,
+            Command::Score(args) => score::run(&args, &config).await,
+            Command::Status(args) => status::run(&args, &config).await,
+            Command::Export(args) => export::run(&args, &config).await,
+            Command::Init(args) => init::run(&args, &config),
+            Command::Doctor(args) => doctor::run(&args, &config).await,
+            Command::Runtime(args) => runtime::run(&args, &config),
+            Command::Completions(_) | Command::ProbeRuntime(_) => Ok(ExitCode::Clean),
+        }
+    });
+    // A second Ctrl-C must not wait for a picture that is being decoded.
+    runtime.shutdown_background();
+    code
+}
+
+/// `watch` and `scan` say each verdict; other commands only what went wrong.
+fn level(cli: &Cli) -> LevelFilter {
+    let talks = matches!(cli.command, Command::Watch(_) | Command::Scan(_));
+    match (cli.options.quiet, cli.options.verbose, talks) {
+        (true, _, _) => LevelFilter::ERROR,
+        (_, 0, false) => LevelFilter::WARN,
+        (_, 0, true) | (_, 1, false) => LevelFilter::INFO,
+        (_, 1, true) | (_, 2, _) => LevelFilter::DEBUG,
+        _ => LevelFilter::TRACE,
+    }
+}
+
+fn refuse(refused: &clap::Error) -> ExitCode {
+    // `--help` and `--version` come this way too, and go to standard output.
+    let _ = refused.print();
+    if refused.use_stderr() { ExitCode::Usage } else { ExitCode::Clean }
+}
+
+fn code_of(error: &anyhow::Error) -> ExitCode {
+    if error.is::<ConfigError>() || error.is::<PolicyProblems>() {
+        ExitCode::Config
+    } else if error.is::<UsageError>() {
+        ExitCode::Usage
+    } else {
+        ExitCode::Failure
+    }
+}
+
+/// `modtool export … | head` is no mistake.
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        cause.downcast_ref::<std::io::Error>().is_some_and(|e| e.kind() == ErrorKind::BrokenPipe)
+    })
+}
+
+/// The arguments parse, but make no sense together or here.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+struct UsageError(String);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn errors_become_the_promised_exit_codes() {
+        let config = anyhow::Error::new(ConfigError::NoDataDir);
+        assert_eq!(code_of(&config), ExitCode::Config);
+        assert_eq!(code_of(&config.context("while starting")), ExitCode::Config);
+        assert_eq!(code_of(&PolicyProblems(vec![]).into()), ExitCode::Config);
+        assert_eq!(code_of(&UsageError("no".into()).into()), ExitCode::Usage);
+        assert_eq!(code_of(&anyhow::anyhow!("no disk")), ExitCode::Failure);
+    }
+}

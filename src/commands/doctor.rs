@@ -1,0 +1,240 @@
+//! `modtool doctor`: what this installation is made of, and what to improve.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use serde_json::{Map, Value, json};
+
+use crate::cli::OutputFormat;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::moderation::Mode;
+use crate::moderation::escape::{escape, escape_lines, escape_path};
+use crate::store::Store;
+use crate::vision::Limits;
+use crate::vision::engine::{FoundEngine, WhyTract};
+use crate::vision::model::builtin::{Ability, topics_of};
+
+use super::output::json_line;
+use super::workspace;
+
+/// Show engine, model, policies, limits and terminal, and what to improve
+#[derive(Debug, Args)]
+pub(super) struct DoctorArgs {
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+/// One line of the report.
+struct Finding {
+    name: &'static str,
+    value: String,
+    /// What to do about it, if anything.
+    advice: Option<String>,
+    /// Whether the tool can't work like this.
+    broken: bool,
+}
+
+impl Finding {
+    fn fine(name: &'static str, value: impl Into<String>) -> Self {
+        Self { name, value: value.into(), advice: None, broken: false }
+    }
+
+    fn broken(name: &'static str, error: &anyhow::Error) -> Self {
+        let value = escape_lines(&format!("{error:#}"));
+        Self { name, value, advice: Some("mend this first".into()), broken: true }
+    }
+
+    fn with_advice(mut self, advice: Option<impl ToString>) -> Self {
+        self.advice = advice.map(|advice| advice.to_string());
+        self
+    }
+}
+
+pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let mut findings = vec![
+        Finding::fine("modtool", env!("CARGO_PKG_VERSION")),
+        Finding::fine("workspace", escape_path(&config.workspace)),
+        Finding::fine("data folder", escape_path(&config.data_dir)),
+    ];
+    findings.extend(engine(config));
+    findings.extend(model(config));
+    findings.push(policies(config));
+    findings.extend(store(config).await);
+    findings.push(watcher());
+    findings.push(limits(config));
+    findings.push(terminal());
+    let healthy = !findings.iter().any(|finding| finding.broken);
+    match args.format {
+        OutputFormat::Json => print_json(healthy, &findings)?,
+        OutputFormat::Table => print(&findings)?,
+    }
+    Ok(if healthy { ExitCode::Clean } else { ExitCode::Flagged })
+}
+
+fn engine(config: &Config) -> Vec<Finding> {
+    let found = match workspace::found_engine(config) {
+        Ok(found) => found,
+        Err(error) => return vec![Finding::broken("engine", &error)],
+    };
+    let mut findings = vec![Finding::fine("engine", found.to_string()).with_advice(found.advice())];
+    match &found {
+        FoundEngine::OnnxRuntime { library, origin, .. } => {
+            findings.push(Finding::fine("library", format!("{} ({origin})", library.display())));
+        }
+        FoundEngine::Tract { why: WhyTract::NoRuntime(failures) } => {
+            let told = failures.iter().filter(|failure| !failure.is_absence());
+            findings.extend(told.map(|failure| {
+                let value = escape(failure.to_string().as_bytes());
+                Finding::fine("does not work", value)
+            }));
+        }
+        FoundEngine::Tract { why: WhyTract::AskedFor } => {}
+    }
+    findings
+}
+
+fn model(config: &Config) -> Vec<Finding> {
+    let model = match workspace::model(config) {
+        Ok(model) => model,
+        Err(error) => return vec![Finding::broken("model", &error)],
+    };
+    let card = &model.card;
+    let dim = card.embedding_dim;
+    let mut findings = vec![
+        Finding::fine("model", format!("{} ({}, {dim} dimensions)", card.name, card.kind)),
+        Finding::fine("fingerprint", &*card.fingerprint.0),
+    ];
+    if config.model == "builtin" {
+        findings.extend(abilities());
+    }
+    findings
+}
+
+/// What the built-in model's card says it can and can't do.
+fn abilities() -> Vec<Finding> {
+    let names = |ability| {
+        let names: Vec<_> = topics_of(ability).map(|topic| topic.name).collect();
+        names.join(", ")
+    };
+    vec![
+        Finding::fine("good at", names(Ability::Good)),
+        Finding::fine("fair at", names(Ability::Fair)),
+        Finding::fine("weak at", names(Ability::Weak)).with_advice(Some(
+            "the built-in model is small: for decisions that matter use a published CLIP or SigLIP \
+             (--model DIR)",
+        )),
+        Finding::fine(
+            "can't see",
+            "nudity, violence, hate symbols, self-harm, text in pictures (never trained, never \
+             measured)",
+        ),
+    ]
+}
+
+fn policies(config: &Config) -> Finding {
+    let files = match workspace::policies(config) {
+        Ok(files) => files,
+        Err(problems) => return Finding::broken("policies", &problems.into()),
+    };
+    let live = files.iter().filter(|file| file.policy.mode == Mode::Live).count();
+    let own = config.policies().exists();
+    let source = if own { "from policies/" } else { "starter policies, compiled in" };
+    let value = format!("{} ({live} live), {source}", files.len());
+    let advice = match (files.is_empty(), own) {
+        (true, _) => Some("without a policy every picture goes to review: `modtool init`"),
+        (false, false) => Some("`modtool init` writes them out, to be edited"),
+        (false, true) => None,
+    };
+    Finding::fine("policies", value).with_advice(advice)
+}
+
+async fn store(config: &Config) -> Vec<Finding> {
+    let path = config.database();
+    if !path.exists() {
+        return vec![
+            Finding::fine("database", format!("none yet ({})", path.display()))
+                .with_advice(Some("`modtool watch DIR` makes it")),
+        ];
+    }
+    let opened = async {
+        let store = Store::open(&path).await?;
+        let version = store.sqlite_version().await?;
+        store.close().await;
+        Ok::<_, anyhow::Error>(version)
+    };
+    match opened.await {
+        Ok(version) => {
+            vec![Finding::fine("database", escape_path(&path)), Finding::fine("SQLite", version)]
+        }
+        Err(error) => vec![Finding::broken("database", &error)],
+    }
+}
+
+fn watcher() -> Finding {
+    let kind = match std::env::consts::OS {
+        "linux" => "inotify",
+        "macos" => "FSEvents",
+        _ => "the system's events",
+    };
+    let watches = std::fs::read_to_string("/proc/sys/fs/inotify/max_user_watches");
+    let Ok(watches) = watches else { return Finding::fine("watcher", kind) };
+    let most: u64 = watches.trim().parse().unwrap_or(0);
+    let advice = (most < 65_536).then_some("raise fs.inotify.max_user_watches for many folders");
+    Finding::fine("watcher", format!("{kind}, at most {most} folders; full scans as a safety net"))
+        .with_advice(advice)
+}
+
+fn limits(config: &Config) -> Finding {
+    let Limits { animation_frames, animation_megapixels, decoded_bytes, .. } = Limits::default();
+    let limits = workspace::limits(config);
+    Finding::fine(
+        "limits",
+        format!(
+            "file {} MiB · side {} px · {} megapixels a frame · {} MiB decoded · animation {} \
+             frames, {} megapixels in all, {} scored",
+            config.limits.file_mib,
+            limits.side,
+            limits.megapixels,
+            decoded_bytes >> 20,
+            animation_frames,
+            animation_megapixels,
+            limits.frames_scored
+        ),
+    )
+}
+
+fn terminal() -> Finding {
+    Finding::fine("terminal", "unknown")
+}
+
+fn print(findings: &[Finding]) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    for finding in findings {
+        let mark = if finding.broken { "✗" } else { " " };
+        writeln!(out, "{mark} {:<13} {}", finding.name, finding.value)?;
+    }
+    let advice: Vec<_> =
+        findings.iter().filter_map(|f| Some((f.name, f.advice.as_ref()?))).collect();
+    if !advice.is_empty() {
+        writeln!(out, "\nto improve:")?;
+        for (name, advice) in advice {
+            writeln!(out, "  {name}: {advice}")?;
+        }
+    }
+    Ok(())
+}
+
+fn print_json(healthy: bool, findings: &[Finding]) -> io::Result<()> {
+    let mut object = Map::new();
+    object.insert("healthy".into(), healthy.into());
+    for finding in findings {
+        object.insert(finding.name.replace([' ', '\''], "_").to_lowercase(), json!(finding.value));
+    }
+    let advice = findings.iter().filter_map(|finding| {
+        Some(json!({"about": finding.name, "advice": finding.advice.as_ref()?}))
+    });
+    object.insert("to_improve".into(), advice.collect::<Value>());
+    json_line(&mut io::stdout().lock(), &object.into())
+}

@@ -1,0 +1,154 @@
+//! Shows how a run does: a bar where there is a terminal, one line a minute otherwise.
+
+use std::io::IsTerminal as _;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use tracing::info;
+
+use crate::pipeline::Monitor;
+use crate::telemetry;
+
+use super::clock::span;
+
+/// Shows progress until it is dropped.
+pub(super) struct Progress {
+    task: tokio::task::JoinHandle<()>,
+    bar: Option<ProgressBar>,
+}
+
+impl Progress {
+    /// Begins to show how a run does. `quiet` shows nothing; without a terminal, or with JSON
+    /// logs, a log line a minute tells.
+    pub(super) fn start(monitor: Arc<Monitor>, quiet: bool, json_log: bool) -> Self {
+        let bar = (std::io::stderr().is_terminal() && !quiet && !json_log).then(bar);
+        let task = match bar.clone() {
+            Some(bar) => tokio::spawn(draw(monitor, bar)),
+            None if quiet => tokio::spawn(std::future::pending()),
+            None => tokio::spawn(tell(monitor)),
+        };
+        Self { task, bar }
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        self.task.abort();
+        if let Some(bar) = &self.bar {
+            telemetry::release_lines();
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn bar() -> ProgressBar {
+    let bar = ProgressBar::new(0);
+    let drawn = bar.clone();
+    telemetry::divert_lines(move |line| {
+        drawn.suspend(|| {
+            use std::io::Write as _;
+            // A terminal that is gone needs no log.
+            let _ = std::io::stderr().write_all(line);
+        });
+    });
+    bar
+}
+
+const JUDGING: &str = "{bar:30} {pos}/{len} judged · {msg} · {eta} left";
+const LOOKING: &str = "{spinner} {msg}";
+
+/// A bar while there is a backlog; while there is none, one quiet line.
+async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
+    let judging =
+        ProgressStyle::with_template(JUDGING).unwrap_or_else(|_| ProgressStyle::default_bar());
+    let looking =
+        ProgressStyle::with_template(LOOKING).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    let mut rate = Rate::new(&monitor);
+    let mut interval = tokio::time::interval(Duration::from_millis(250));
+    loop {
+        interval.tick().await;
+        let (judged, found) = (monitor.judged.load(Relaxed), monitor.found.load(Relaxed));
+        let flagged = monitor.flagged.load(Relaxed);
+        let per_second = rate.per_second();
+        if found > judged {
+            bar.set_style(judging.clone());
+            bar.set_length(found);
+            bar.set_position(judged);
+            bar.set_message(format!("{per_second:.1} pictures/s · {flagged} flagged"));
+        } else if monitor.scanned.load(Relaxed) {
+            bar.set_style(looking.clone());
+            bar.set_message(format!(
+                "watching · {judged} judged · {flagged} flagged · Ctrl-C ends"
+            ));
+        }
+        bar.tick();
+    }
+}
+
+async fn tell(monitor: Arc<Monitor>) {
+    let mut rate = Rate::new(&monitor);
+    let mut interval = tokio::time::interval(Duration::from_mins(1));
+    interval.tick().await;
+    loop {
+        interval.tick().await;
+        let (waiting, oldest) = monitor.waiting();
+        info!(
+            judged = monitor.judged.load(Relaxed),
+            flagged = monitor.flagged.load(Relaxed),
+            waiting,
+            lag_seconds = oldest.map_or(0, |since| since.elapsed().as_secs()),
+            pictures_per_second = (rate.per_second() * 10.0).round() / 10.0,
+            "progress"
+        );
+    }
+}
+
+/// Pictures a second since it was last asked, smoothed.
+pub(super) struct Rate<'a> {
+    monitor: &'a Monitor,
+    at: Instant,
+    judged: u64,
+    smoothed: f64,
+}
+
+impl<'a> Rate<'a> {
+    pub(super) fn new(monitor: &'a Monitor) -> Self {
+        Self { monitor, at: Instant::now(), judged: monitor.judged.load(Relaxed), smoothed: 0.0 }
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
+    pub(super) fn per_second(&mut self) -> f64 {
+        let (now, judged) = (Instant::now(), self.monitor.judged.load(Relaxed));
+        let seconds = (now - self.at).as_secs_f64();
+        if seconds > 0.0 {
+            let rate = (judged - self.judged) as f64 / seconds;
+            // Forget with a time constant of five seconds.
+            let keep = (-seconds / 5.0).exp();
+            self.smoothed = self.smoothed * keep + rate * (1.0 - keep);
+            (self.at, self.judged) = (now, judged);
+        }
+        self.smoothed
+    }
+}
+
+/// What was done, in one line, at the end of a run.
+pub(super) fn summary(monitor: &Monitor, took: Duration) -> String {
+    let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
+    let (judged, flagged) = (load(&monitor.judged), load(&monitor.flagged));
+    let mut text =
+        format!("{judged} judged in {}", span(u64::try_from(took.as_millis()).unwrap_or(0)));
+    let mut add = |count: u64, what: &str| {
+        if count > 0 {
+            text.extend([", ", &count.to_string(), " ", what]);
+        }
+    };
+    add(flagged, "flagged for review");
+    add(load(&monitor.unjudged), "of them could not be judged");
+    add(load(&monitor.unchanged), "judged before");
+    add(load(&monitor.skipped), "skipped (no pictures)");
+    let (waiting, _) = monitor.waiting();
+    add(waiting, "left for the next start");
+    text
+}

@@ -1,0 +1,38 @@
+//! `modtool scan`: judge what is in a folder, and end.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering::Relaxed;
+
+use clap::Args;
+
+use crate::cli::OutputFormat;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::pipeline::Source;
+
+use super::watch::{Missing, Run, roots};
+
+/// Judge every picture in a folder once, and end
+///
+/// The same as `watch`, but for the waiting. Exit code 1 when a picture in the folder is flagged
+/// (and was not approved by a person since), 0 when none is.
+#[derive(Debug, Args)]
+pub(super) struct ScanArgs {
+    /// Folders to scan, with everything below them
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+
+    /// What to print on standard output: json is one verdict a line, table is nothing
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+pub(super) async fn run(args: ScanArgs, config: Config) -> anyhow::Result<ExitCode> {
+    let roots = roots(&args.folders, Missing::Refuse)?;
+    let run = Run::open(config, args.format).await?;
+    let ended = run.pipeline(Source::Scan(roots)).await;
+    let flagged = run.monitor.flagged.load(Relaxed) + run.monitor.flagged_before.load(Relaxed);
+    run.close().await;
+    ended?;
+    Ok(if flagged > 0 { ExitCode::Flagged } else { ExitCode::Clean })
+}

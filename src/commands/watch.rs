@@ -1,0 +1,310 @@
+//! `modtool watch`: judge what is in a folder, and what comes.
+
+use std::fs::{File, TryLockError};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use tracing::{info, warn};
+
+use crate::cli::OutputFormat;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::moderation::Timestamp;
+use crate::moderation::escape::escape_path;
+use crate::pipeline::{
+    self, Excluded, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes, Watching,
+};
+use crate::store::{Judged, Recorded, Store, WatcherBeat};
+use crate::vision::ModelCard;
+
+use super::clock::now;
+use super::output::{VerdictLine, json_line};
+use super::progress::{Progress, Rate, summary};
+use super::workspace;
+
+/// Judge every picture in a folder, then every new one, until Ctrl-C
+///
+/// Verdicts go to modtool.db in the workspace, one log line each. Nothing is moved or deleted.
+/// What is flagged waits for a person in `modtool review`.
+#[derive(Debug, Args)]
+pub(super) struct WatchArgs {
+    /// Folders to watch, with everything below them
+    #[arg(required = true, value_name = "DIR")]
+    folders: Vec<PathBuf>,
+
+    /// Scan every few seconds instead of listening to the kernel's events
+    #[arg(long)]
+    poll: bool,
+
+    /// What to print on standard output: json is one verdict a line, table is nothing
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitCode> {
+    let roots = roots(&args.folders, Missing::Make)?;
+    let locks = roots.iter().map(|root| lock(root)).collect::<anyhow::Result<Vec<_>>>()?;
+    let polling = args.poll || config.watch.poll.unwrap_or(false);
+    let watching = if polling { Watching::Polling } else { Watching::Events };
+    let times = WatchTimes {
+        rescan: Duration::from_secs(60 * config.watch.rescan_minutes),
+        ..WatchTimes::default()
+    };
+    let run = Run::open(config, args.format).await?;
+    for root in &roots {
+        info!(folder = %escape_path(root), "watching; Ctrl-C ends");
+    }
+    let beating = run.beat(roots.clone());
+    let ended = run.pipeline(Source::Watch(roots, watching, times)).await;
+    beating.end().await;
+    drop(locks);
+    run.close().await;
+    ended?;
+    Ok(ExitCode::Clean)
+}
+
+/// What to do about a folder that is not there.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Missing {
+    /// An empty folder is what the user is about to drop pictures into.
+    Make,
+    /// There is nothing to look at.
+    Refuse,
+}
+
+/// The folders by their real, absolute names, each once.
+pub(super) fn roots(folders: &[PathBuf], missing: Missing) -> anyhow::Result<Vec<PathBuf>> {
+    let mut roots = Vec::with_capacity(folders.len());
+    for folder in folders {
+        if missing == Missing::Make && std::fs::symlink_metadata(folder).is_err() {
+            std::fs::create_dir(folder).with_context(|| {
+                format!("there is no folder {}, and it can't be made", escape_path(folder))
+            })?;
+            warn!(folder = %escape_path(folder), "made this folder, which did not exist");
+        }
+        let root = std::fs::canonicalize(folder)
+            .with_context(|| format!("can't open the folder {}", escape_path(folder)))?;
+        if !root.is_dir() {
+            bail!(
+                "{} is a file, not a folder; `modtool score` judges single files",
+                escape_path(folder)
+            );
+        }
+        if !roots.contains(&root) {
+            roots.push(root);
+        }
+    }
+    Ok(roots)
+}
+
+/// Two watchers of one folder would judge everything twice. The lock is on the folder itself and
+/// goes with the process, however it ends.
+fn lock(root: &Path) -> anyhow::Result<File> {
+    let folder = File::open(root).with_context(|| format!("can't open {}", escape_path(root)))?;
+    match folder.try_lock() {
+        Ok(()) => {}
+        Err(TryLockError::WouldBlock) => bail!(
+            "another modtool watches {} already; `modtool status` tells how it does",
+            escape_path(root)
+        ),
+        Err(TryLockError::Error(error)) => {
+            warn!(folder = %escape_path(root), %error, "can't lock; a second watcher won't be noticed");
+        }
+    }
+    Ok(folder)
+}
+
+/// What `watch` and `scan` share: everything opened, ready to run the pipeline once.
+pub(super) struct Run {
+    pub(super) monitor: Arc<Monitor>,
+    store: Arc<Store>,
+    stages: std::sync::Mutex<Option<Stages>>,
+    card: ModelCard,
+    engine: String,
+    started: Instant,
+    started_at: Timestamp,
+    json_log: bool,
+}
+
+impl Run {
+    /// Opens policies, store, engine and model; refuses broken policies before anything is judged.
+    pub(super) async fn open(config: Config, format: OutputFormat) -> anyhow::Result<Self> {
+        let json_log = config.json_log;
+        let files = workspace::policies(&config)?;
+        if files.is_empty() {
+            warn!(
+                folder = %config.policies().display(),
+                "there is no policy: every picture goes to review; `modtool init` writes some"
+            );
+        }
+        let (mut encoder, engine) = workspace::encoder(&config)?;
+        let store = Arc::new(workspace::store(&config).await?);
+        let classifiers = workspace::classifiers(encoder.as_mut(), &files, Some(&store)).await?;
+        let card = encoder.model().clone();
+        let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
+        let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
+        let monitor = Arc::<Monitor>::default();
+        info!(model = card.name, engine = %engine, policies = policies.len(), "ready");
+        let stages = Stages {
+            store: Arc::clone(&store),
+            encoder,
+            classifiers,
+            judged_by,
+            limits: workspace::limits(&config),
+            settle: SettleTimes {
+                closed: Duration::from_millis(config.watch.settle_ms),
+                ..SettleTimes::default()
+            },
+            decoders: std::thread::available_parallelism().map_or(2, usize::from),
+            batch: config.engine.batch,
+            excluded: Excluded::own_files_of(&config.workspace),
+            monitor: Arc::clone(&monitor),
+            on_verdict: on_verdict(format, &card),
+        };
+        Ok(Self {
+            monitor,
+            store,
+            stages: std::sync::Mutex::new(Some(stages)),
+            card,
+            engine: engine.to_string(),
+            started: Instant::now(),
+            started_at: now(),
+            json_log,
+        })
+    }
+
+    /// Runs until the source or the user ends it, and says what was done.
+    pub(super) async fn pipeline(&self, source: Source) -> anyhow::Result<()> {
+        let stages = self.stages.lock().ok().and_then(|mut stages| stages.take());
+        let stages = stages.context("a run can be used only once")?;
+        let (told, mut twice) = stop_signals()?;
+        let quiet = !tracing::enabled!(tracing::Level::INFO);
+        let progress = Progress::start(Arc::clone(&self.monitor), quiet, self.json_log);
+        let ended = tokio::select! {
+            ended = pipeline::run(source, stages, told) => ended,
+            _ = twice.recv() => bail!("ended at once; what was not written down is judged again at the next start"),
+        };
+        drop(progress);
+        info!("{}", summary(&self.monitor, self.started.elapsed()));
+        Ok(ended?)
+    }
+
+    pub(super) async fn close(self) {
+        if let Some(store) = Arc::into_inner(self.store) {
+            store.close().await;
+        }
+    }
+
+    /// Tells other processes every second or so how the watcher does.
+    fn beat(&self, roots: Vec<PathBuf>) -> Beating {
+        let (end, mut ended) = tokio::sync::oneshot::channel();
+        let (store, monitor) = (Arc::clone(&self.store), Arc::clone(&self.monitor));
+        let (engine, model) = (self.engine.clone(), self.card.name.clone());
+        let started_at = self.started_at;
+        let task = tokio::spawn(async move {
+            let mut rate = Rate::new(&monitor);
+            let mut interval = tokio::time::interval(Duration::from_secs(2));
+            loop {
+                let stopped = tokio::select! {
+                    _ = interval.tick() => false,
+                    _ = &mut ended => true,
+                };
+                let (waiting, oldest) = monitor.waiting();
+                let per_second = rate.per_second();
+                for root in &roots {
+                    let beat = WatcherBeat {
+                        root: root.clone(),
+                        pid: std::process::id(),
+                        started_at,
+                        beat_at: now(),
+                        stopped_at: stopped.then(now),
+                        engine: engine.clone(),
+                        model: model.clone(),
+                        judged: monitor.judged.load(Relaxed),
+                        rate: per_second,
+                        waiting,
+                        lag_ms: oldest.map_or(0, |since| {
+                            u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
+                        }),
+                        skipped: monitor.skipped.load(Relaxed),
+                        last_error: monitor.last_error(),
+                    };
+                    if let Err(error) = store.record_beat(&beat).await {
+                        warn!(%error, "can't tell other processes how the watcher does");
+                    }
+                }
+                if stopped {
+                    return;
+                }
+            }
+        });
+        Beating { end, task }
+    }
+}
+
+/// The watcher's heart; [`Beating::end`] tells that the end was wanted.
+struct Beating {
+    end: tokio::sync::oneshot::Sender<()>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+impl Beating {
+    async fn end(self) {
+        // The task is gone only when it panicked; that was printed.
+        let _ = self.end.send(());
+        let _ = self.task.await;
+    }
+}
+
+/// With `--format json`, one verdict a line on standard output.
+fn on_verdict(format: OutputFormat, card: &ModelCard) -> OnVerdict {
+    if format == OutputFormat::Table {
+        return Box::new(|_, _| ());
+    }
+    let (name, fingerprint) = (card.name.clone(), card.fingerprint.clone());
+    Box::new(move |judged: &Judged, recorded: &Recorded| {
+        let line = VerdictLine {
+            path: &judged.sighting.path,
+            item: judged.item,
+            model: Some((&name, &fingerprint)),
+            outcome: recorded.outcome,
+            reason: recorded.reason.as_ref(),
+            policies: &judged.verdict.policies,
+        };
+        let mut out = std::io::stdout().lock();
+        // A reader that went away does not stop the watcher: the verdict is in the store.
+        let _ = json_line(&mut out, &line.json().into()).and_then(|()| out.flush());
+    })
+}
+
+/// The first SIGINT or SIGTERM resolves the future; a second one arrives on the channel.
+fn stop_signals()
+-> anyhow::Result<(impl Future<Output = ()> + Send + 'static, tokio::sync::mpsc::Receiver<()>)> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let (mut interrupt, mut terminate) =
+        (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
+    let (first, told) = tokio::sync::oneshot::channel();
+    let (second, twice) = tokio::sync::mpsc::channel(1);
+    tokio::spawn(async move {
+        let mut next = async || {
+            tokio::select! { _ = interrupt.recv() => (), _ = terminate.recv() => () }
+        };
+        next().await;
+        info!("ending: what is under way is written down; again to end at once");
+        let _ = first.send(());
+        next().await;
+        let _ = second.send(()).await;
+        std::future::pending::<()>().await;
+    });
+    let told = async move {
+        if told.await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    };
+    Ok((told, twice))
+}

@@ -1,0 +1,205 @@
+//! Opens what commands work with: policies, store, engine, model and classifiers.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use tracing::warn;
+
+use crate::cli;
+use crate::config::Config;
+use crate::moderation::{Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring};
+use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
+use crate::store::Store;
+use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
+use crate::vision::{Encoder, Limits, Model, ModelCard, model};
+
+/// The workspace's policies, or the starter policies where it has no folder of them.
+pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    let tool = Defaults::default();
+    let defaults = Defaults {
+        templates: config.templates.clone().unwrap_or(tool.templates),
+        neutral: config.neutral.clone().unwrap_or(tool.neutral),
+    };
+    let folder = config.policies();
+    if folder.exists() {
+        policy_file::load_dir(&folder, &defaults)
+    } else {
+        policy_file::starter(&defaults)
+    }
+}
+
+/// The workspace's database, made where it is missing.
+pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
+    Ok(Store::open(&config.database()).await?)
+}
+
+/// The workspace's database; an error that says what to do where there is none yet.
+pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
+    let path = config.database();
+    anyhow::ensure!(
+        path.exists(),
+        "there is no {}: nothing was judged in this workspace yet; run `modtool watch DIR` here, \
+         or name another folder with --workspace",
+        path.display()
+    );
+    Ok(Store::open(&path).await?)
+}
+
+/// What the decoder may spend on an upload.
+pub(super) fn limits(config: &Config) -> Limits {
+    Limits {
+        file_bytes: u64::from(config.limits.file_mib) << 20,
+        side: config.limits.side,
+        megapixels: config.limits.megapixels,
+        frames_scored: config.limits.frames,
+        ..Limits::default()
+    }
+}
+
+/// The model by name (`builtin`, or one in the data folder) or by folder.
+pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
+    if config.model == "builtin" {
+        return Ok(model::builtin()?);
+    }
+    let folder = model_folder(config);
+    anyhow::ensure!(
+        folder.join("model.yaml").is_file(),
+        "there is no model `{}`: {} holds no model.yaml; use `builtin`, or name a folder that does",
+        config.model,
+        folder.display()
+    );
+    Ok(model::load_dir(&folder)?)
+}
+
+fn model_folder(config: &Config) -> PathBuf {
+    let named = config.data_dir.join("models").join(&config.model);
+    // A name is looked up in the data folder; what has a slash or exists here is a folder.
+    if named.is_dir() || !Path::new(&config.model).is_dir() {
+        named
+    } else {
+        PathBuf::from(&config.model)
+    }
+}
+
+/// The engine that this run uses, not loaded yet.
+pub(super) fn found_engine(config: &Config) -> anyhow::Result<FoundEngine> {
+    let choice = match config.engine.engine {
+        cli::Engine::Auto => EngineChoice::Auto,
+        cli::Engine::Onnxruntime => EngineChoice::OnnxRuntime,
+        cli::Engine::Tract => EngineChoice::Tract,
+    };
+    let ourselves = std::env::current_exe().context("can't find the path of this program")?;
+    let explicit = config.engine.onnxruntime.as_deref();
+    Ok(engine::choose(choice, explicit, &config.data_dir, &ourselves)?)
+}
+
+/// The model, running. Says once when the engine is not the fast one.
+pub(super) fn encoder(config: &Config) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
+    let model = model(config)?;
+    let found = found_engine(config)?;
+    if let Some(advice) = found.advice() {
+        warn!("{advice}");
+    }
+    let engine = engine::start(&found)?;
+    let device = if config.engine.device == "cuda" { Device::Cuda } else { Device::Cpu };
+    let options =
+        EngineOptions { threads: config.engine.threads, batch: config.engine.batch, device };
+    Ok((engine::open(&model, &engine, options)?, found))
+}
+
+/// The policies, embedded by the model; what the store has embedded before is taken from it.
+///
+/// # Errors
+/// [`PolicyProblems`] naming every prompt that is too long for the model, and every policy whose
+/// scoring the model's family does not allow.
+pub(super) async fn classifiers(
+    encoder: &mut dyn Encoder,
+    files: &[PolicyFile],
+    store: Option<&Store>,
+) -> anyhow::Result<Vec<Classifier>> {
+    refuse_what_the_model_can_not_do(encoder, files)?;
+    let card = encoder.model().clone();
+    let mut classifiers = Vec::with_capacity(files.len());
+    for file in files {
+        let texts = file.policy.expanded_texts();
+        let embeddings = embed(encoder, &card, &texts, store).await?;
+        let classifier = Classifier::new(Arc::clone(&file.policy), &embeddings, card.logit_scale)
+            .with_context(|| format!("policy {}", file.policy.id))?;
+        classifiers.push(classifier);
+    }
+    Ok(classifiers)
+}
+
+/// The policies as far as their prompts were embedded before: enough to explain scores without
+/// loading the model.
+pub(super) async fn stored_classifiers(
+    policies: &[Arc<Policy>],
+    fingerprint: &Fingerprint,
+    logit_scale: LogitScale,
+    store: &Store,
+) -> anyhow::Result<Vec<Classifier>> {
+    let mut classifiers = Vec::with_capacity(policies.len());
+    for policy in policies {
+        let known = store.text_embeddings(fingerprint, &policy.expanded_texts()).await?;
+        if let Some(embeddings) = known.into_iter().collect::<Option<Vec<_>>>() {
+            classifiers.push(Classifier::new(Arc::clone(policy), &embeddings, logit_scale)?);
+        }
+    }
+    Ok(classifiers)
+}
+
+async fn embed(
+    encoder: &mut dyn Encoder,
+    card: &ModelCard,
+    texts: &[String],
+    store: Option<&Store>,
+) -> anyhow::Result<Vec<Embedding>> {
+    let mut known = match store {
+        Some(store) => store.text_embeddings(&card.fingerprint, texts).await?,
+        None => vec![None; texts.len()],
+    };
+    let missing = texts.iter().zip(&known).filter(|(_, known)| known.is_none());
+    let missing: Vec<String> = missing.map(|(text, _)| text.clone()).collect();
+    if !missing.is_empty() {
+        let embedded = encoder.embed_texts(&missing)?;
+        let new: Vec<_> = missing.into_iter().zip(embedded).collect();
+        if let Some(store) = store {
+            store.record_text_embeddings(&card.fingerprint, &card.name, &new).await?;
+        }
+        let mut new = new.into_iter().map(|(_, embedding)| embedding);
+        known.iter_mut().filter(|slot| slot.is_none()).for_each(|slot| *slot = new.next());
+    }
+    known
+        .into_iter()
+        .collect::<Option<_>>()
+        .context("the model answered fewer embeddings than it was asked for")
+}
+
+fn refuse_what_the_model_can_not_do(
+    encoder: &dyn Encoder,
+    files: &[PolicyFile],
+) -> Result<(), PolicyProblems> {
+    let card = encoder.model();
+    let mut problems = Vec::new();
+    for file in files {
+        let policy = &file.policy;
+        if policy.scoring == Scoring::Independent && !card.kind.scores_prompts_alone() {
+            let what = format!(
+                "`scoring: independent` does not fit the model {} ({}): its prompts have a \
+                 probability only against each other",
+                card.name, card.kind
+            );
+            problems.push(file.scoring_problem(what).with_hint("use `scoring: contrast`"));
+        }
+        for (index, (prompt, _)) in policy.all_prompts().enumerate() {
+            let too_long =
+                policy.expand(&prompt.text).find_map(|text| encoder.check_text(&text).err());
+            if let Some(error) = too_long {
+                let hint = "say it in fewer words; nothing is ever cut off silently";
+                problems.push(file.prompt_problem(index, error).with_hint(hint));
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(PolicyProblems(problems)) }
+}
