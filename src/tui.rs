@@ -18,6 +18,7 @@ use std::sync::mpsc::Receiver;
 
 use ratatui::Terminal;
 use ratatui::backend::Backend;
+use ratatui::layout::Rect;
 
 pub use effect::Effect;
 pub use event::{Direction, Event};
@@ -65,7 +66,10 @@ pub fn run<B: Backend>(
         }
         if !state.suspended {
             if std::mem::take(&mut redraw) {
-                terminal.clear()?;
+                // `Terminal::clear` asks the terminal where the cursor is, and the answer would
+                // land among the keys; a resize to the same size clears without asking.
+                let size = terminal.size()?;
+                terminal.resize(Rect::new(0, 0, size.width, size.height))?;
             }
             if changed {
                 terminal.draw(|frame| view(frame, state, pictures))?;
