@@ -111,11 +111,21 @@ fn theme() -> Theme {
 /// The name on the decisions: as asked for, or the system's user.
 fn reviewer(name: Option<String>) -> anyhow::Result<Reviewer> {
     let name = name.unwrap_or_else(|| {
+        let number = rustix::process::getuid().as_raw();
+        let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();
         let user = ["USER", "LOGNAME"].into_iter().find_map(|name| std::env::var(name).ok());
-        let number = || format!("user {}", rustix::process::getuid().as_raw());
-        user.filter(|user| !user.trim().is_empty()).unwrap_or_else(number)
+        user.filter(|user| !user.trim().is_empty())
+            .or_else(|| account(&accounts, number))
+            .unwrap_or_else(|| format!("user {number}"))
     });
     Reviewer::new(&name).map_err(|error| UsageError(format!("{error}; see --reviewer")).into())
+}
+
+/// The user with this number in the text of `/etc/passwd`.
+fn account(accounts: &str, number: u32) -> Option<String> {
+    let mut lines = accounts.lines().map(|line| line.split(':').collect::<Vec<_>>());
+    let found = lines.find(|fields| fields.get(2).is_some_and(|id| id.parse() == Ok(number)))?;
+    found.first().map(|name| (*name).to_owned())
 }
 
 /// Keys, the mouse and window sizes, until the loop is gone. The thread sleeps in a read that
@@ -167,6 +177,13 @@ const SIGCONT: i32 = rustix::process::Signal::CONT.as_raw();
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_user_is_found_by_number() {
+        let accounts = "root:x:0:0:root:/root:/bin/bash\nana:x:1000:1000::/home/ana:/bin/sh\n";
+        assert_eq!(account(accounts, 1000).as_deref(), Some("ana"));
+        assert_eq!(account(accounts, 7), None);
+    }
 
     #[test]
     fn a_reviewer_is_who_was_asked_for_and_never_a_trick() {
