@@ -56,7 +56,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let policies: Vec<_> =
         workspace::policies(&config)?.into_iter().map(|file| file.policy).collect();
     let model = workspace::model(&config)?;
-    let store = Arc::new(workspace::existing_store(&config).await?);
+    let store = Arc::new(workspace::store(&config).await?);
 
     let (events, inbox) = mpsc::channel();
     let known = policies
