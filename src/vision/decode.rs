@@ -209,7 +209,7 @@ pub fn views(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, F
 /// As [`views`].
 pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, Flaw> {
     guarded(bytes, limits, |format| {
-        let mut still = decode_still(format, bytes, limits)?;
+        let mut still = decode_exactly(format, bytes, limits)?;
         still.image.apply_orientation(still.orientation);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
@@ -495,6 +495,20 @@ fn decode_small(format: Format, bytes: &[u8], limits: &Limits, wanted: u32) -> R
         survey.check(limits)?;
         if let Some(still) = jpeg::decode_reduced(bytes, &survey, limits, wanted) {
             return Ok(still);
+        }
+    }
+    decode_still(format, bytes, limits)
+}
+
+/// As [`decode_still`], but a JPEG comes out as the reference implementation decodes it.
+fn decode_exactly(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
+    if format == Format::Jpeg {
+        jpeg::Survey::of(bytes)?.check(limits)?;
+        if let Some(image) = jpeg::decode_exactly(bytes) {
+            let decoder = JpegDecoder::new(Cursor::new(bytes));
+            let orientation = decoder.and_then(|mut decoder| decoder.orientation());
+            let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+            return Ok(Still { image, orientation, profile: None });
         }
     }
     decode_still(format, bytes, limits)

@@ -1,5 +1,7 @@
 //! JPEG: a look at its segments before decoding, and decoding at a reduced scale.
 
+mod reference;
+
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::{Decoder, PixelFormat};
@@ -127,6 +129,12 @@ pub(super) fn decode_reduced(
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
         profile: decoder.icc_profile(),
     })
+}
+
+/// As the reference implementation decodes it; `None` for kinds that only the other decoder knows.
+/// The caller has checked the survey.
+pub(super) fn decode_exactly(bytes: &[u8]) -> Option<DynamicImage> {
+    reference::decode(bytes)
 }
 
 /// The scale in eighths; `None` for the full size.
