@@ -7,6 +7,7 @@
 mod encoder;
 pub mod probe;
 mod self_test;
+mod single;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
