@@ -209,7 +209,7 @@ pub fn views(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, F
 /// As [`views`].
 pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, Flaw> {
     guarded(bytes, limits, |format| {
-        let mut still = decode_still(format, bytes, limits)?;
+        let mut still = decode_exactly(format, bytes, limits)?;
         still.image.apply_orientation(still.orientation);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
@@ -351,6 +351,8 @@ impl Limits {
 /// One decoded picture and what the file says about showing it.
 struct Still {
     image: DynamicImage,
+    /// Width and height in the file; a JPEG may have been decoded at a smaller scale.
+    full: (u32, u32),
     orientation: Orientation,
     /// A colour profile; it describes red, green and blue.
     profile: Option<Vec<u8>>,
@@ -364,8 +366,8 @@ fn policy_views(
 ) -> Result<Views, Flaw> {
     let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false };
     let still = decode_small(format, bytes, limits, spec.size * jpeg::HEADROOM)?;
-    let (orientation, profile) = (still.orientation, still.profile.clone());
-    let full = full_size(format, bytes, &still)?;
+    let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
+    let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
     // no animations show it.
@@ -374,36 +376,31 @@ fn policy_views(
     }
     if frames > 1 {
         animation::each_chosen_frame(format, bytes, limits, frames, |image| {
-            gallery.hang(shown(Still { image, orientation, profile: profile.clone() }))
+            gallery.hang(shown(Still { image, full, orientation, profile: profile.clone() }))
         })?;
     }
     let facts = PictureFacts {
         format: format.name(),
-        width: full.0,
-        height: full.1,
+        width,
+        height,
         frames: frames.max(1),
         has_alpha: gallery.has_alpha,
     };
     Ok(Views { views: gallery.views, facts })
 }
 
-/// Width and height as shown; a JPEG may have been decoded at a smaller scale.
-fn full_size(format: Format, bytes: &[u8], still: &Still) -> Result<(u32, u32), Flaw> {
-    let (width, height) = match format {
-        Format::Jpeg => {
-            let survey = jpeg::Survey::of(bytes)?;
-            (survey.width, survey.height)
-        }
-        _ => (still.image.width(), still.image.height()),
-    };
-    let turned = matches!(
-        still.orientation,
-        Orientation::Rotate90
-            | Orientation::Rotate270
-            | Orientation::Rotate90FlipH
-            | Orientation::Rotate270FlipH
-    );
-    Ok(if turned { (height, width) } else { (width, height) })
+impl Still {
+    /// Width and height as shown.
+    fn full_as_shown(&self) -> (u32, u32) {
+        let turned = matches!(
+            self.orientation,
+            Orientation::Rotate90
+                | Orientation::Rotate270
+                | Orientation::Rotate90FlipH
+                | Orientation::Rotate270FlipH
+        );
+        if turned { (self.full.1, self.full.0) } else { self.full }
+    }
 }
 
 /// Collects views.
@@ -500,6 +497,21 @@ fn decode_small(format: Format, bytes: &[u8], limits: &Limits, wanted: u32) -> R
     decode_still(format, bytes, limits)
 }
 
+/// As [`decode_still`], but a JPEG comes out as the reference implementation decodes it.
+fn decode_exactly(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
+    if format == Format::Jpeg {
+        jpeg::Survey::of(bytes)?.check(limits)?;
+        if let Some(image) = jpeg::decode_exactly(bytes) {
+            let decoder = JpegDecoder::new(Cursor::new(bytes));
+            let orientation = decoder.and_then(|mut decoder| decoder.orientation());
+            let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+            let full = (image.width(), image.height());
+            return Ok(Still { image, full, orientation, profile: None });
+        }
+    }
+    decode_still(format, bytes, limits)
+}
+
 /// The first frame, at full size.
 fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
     let reader = || Cursor::new(bytes);
@@ -540,7 +552,7 @@ fn finish(format: Format, mut decoder: impl ImageDecoder, limits: &Limits) -> Re
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let profile = decoder.icc_profile().ok().flatten();
     let image = DynamicImage::from_decoder(decoder).map_err(flaw)?;
-    Ok(Still { image, orientation, profile })
+    Ok(Still { image, full: (width, height), orientation, profile })
 }
 
 /// Fits a picture into a box and lays it over a checkerboard.
@@ -583,3 +595,6 @@ fn checkered(rgba: &[u8], width: u32) -> Vec<u8> {
         })
         .collect()
 }
+
+#[cfg(test)]
+mod tests;

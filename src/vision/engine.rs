@@ -7,6 +7,7 @@
 mod encoder;
 pub mod probe;
 mod self_test;
+mod single;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -225,12 +226,18 @@ pub fn open(
     Ok(Box::new(encoder::Towers::open(model, engine, options)?))
 }
 
-/// The version in `ort::info()`, such as `1.32.0`; builds from source may not tell.
-fn runtime_version(build_info: &str) -> Option<&str> {
-    let branch = build_info.split("git-branch=").nth(1)?;
-    let branch = branch.split(',').next()?.trim();
+/// The version of a loaded library, such as `1.32.0`: from its file's name, where official builds
+/// have it, otherwise from what the library says about its build.
+fn runtime_version(library: &Path, build_info: &str) -> Option<String> {
+    let real = std::fs::canonicalize(library).unwrap_or_else(|_| library.to_owned());
+    let numbers = real.file_name()?.to_str().and_then(probe::library_version);
+    if let Some(numbers) = numbers.filter(|numbers| !numbers.is_empty()) {
+        let numbers: Vec<String> = numbers.iter().map(ToString::to_string).collect();
+        return Some(numbers.join("."));
+    }
+    let branch = build_info.split("git-branch=").nth(1)?.split(',').next()?.trim();
     let version = branch.strip_prefix("rel-").unwrap_or(branch);
-    version.starts_with(|c: char| c.is_ascii_digit()).then_some(version)
+    version.starts_with(|c: char| c.is_ascii_digit()).then(|| version.to_owned())
 }
 
 #[cfg(test)]
@@ -245,11 +252,16 @@ mod tests {
     }
 
     #[test]
-    fn the_version_is_read_from_the_build_information() {
-        let info = "ORT Build Info: git-branch=rel-1.32.0, git-commit-id=1, build type=Release";
-        assert_eq!(runtime_version(info), Some("1.32.0"));
-        assert_eq!(runtime_version("ORT Build Info: git-branch=HEAD, x"), None);
-        assert_eq!(runtime_version(""), None);
+    fn the_version_is_in_the_name_or_in_the_build_information() {
+        let info = "ORT Build Info: git-branch=rel-1.31.0, git-commit-id=1, build type=Release";
+        let plain = Path::new("libonnxruntime-of-mine.so");
+        assert_eq!(runtime_version(plain, info).as_deref(), Some("1.31.0"));
+        assert_eq!(runtime_version(plain, "ORT Build Info: git-branch=HEAD, x"), None);
+        assert_eq!(runtime_version(plain, ""), None);
+        if cfg!(target_os = "linux") {
+            let numbered = Path::new("libonnxruntime.so.1.32.0");
+            assert_eq!(runtime_version(numbered, info).as_deref(), Some("1.32.0"));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 pub mod builtin;
 mod manifest;
 
+use std::borrow::Cow;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -61,8 +62,8 @@ impl ModelFiles {
     /// The bytes of a network.
     pub(crate) fn network(&self, tower: Tower) -> Network {
         match (self, tower) {
-            (Self::Builtin(files), Tower::Image) => Network::Bytes(files.image),
-            (Self::Builtin(files), Tower::Text) => Network::Bytes(files.text),
+            (Self::Builtin(files), Tower::Image) => Network::Bytes(files.image.into()),
+            (Self::Builtin(files), Tower::Text) => Network::Bytes(files.text.into()),
             (Self::Folder(folder), tower) => Network::File(folder.join(tower.file_name())),
         }
     }
@@ -71,7 +72,7 @@ impl ModelFiles {
 /// A network as an engine can read it.
 pub(crate) enum Network {
     /// From memory.
-    Bytes(&'static [u8]),
+    Bytes(Cow<'static, [u8]>),
     /// From a file, with what lies beside it (weights apart from the graph).
     File(PathBuf),
 }

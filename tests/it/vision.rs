@@ -3,6 +3,7 @@
 //! One process holds one engine for its life, so each engine gets a process: a test starts this
 //! binary again with the name of `engine_child` and the engine in a variable.
 
+use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -39,9 +40,12 @@ fn engine_child() {
         FoundEngine::Tract { why: WhyTract::AskedFor }
     } else {
         let library = PathBuf::from(wanted);
-        FoundEngine::OnnxRuntime { library, version: "to be seen".into(), origin: "the test" }
+        let version = engine::self_test_child(&library).expect("the library computes well");
+        assert!(version.starts_with("1."), "{version}");
+        FoundEngine::OnnxRuntime { library, version, origin: "the test" }
     };
     let engine = engine::start(&found).expect("the engine starts");
+    another_engine_is_refused(&found);
     batches_of_any_size_agree(&engine);
     errors_name_what_does_not_fit(&engine);
     let Some(reference) = reference() else {
@@ -50,6 +54,20 @@ fn engine_child() {
     for family in ["clip-tiny", "siglip-tiny", "siglip2-tiny"] {
         equals_the_reference(&engine, &reference, family);
     }
+}
+
+fn another_engine_is_refused(running: &FoundEngine) {
+    assert!(engine::start(running).is_ok(), "the same engine again is fine");
+    let other = match running {
+        FoundEngine::OnnxRuntime { .. } => FoundEngine::Tract { why: WhyTract::AskedFor },
+        FoundEngine::Tract { .. } => FoundEngine::OnnxRuntime {
+            library: "libonnxruntime.so".into(),
+            version: "1.32.0".into(),
+            origin: "the test",
+        },
+    };
+    let error = engine::start(&other).expect_err("one process, one engine");
+    assert!(matches!(error, VisionError::EngineTaken { .. }), "{error}");
 }
 
 fn run_child(wanted: &Path) {
@@ -154,8 +172,11 @@ fn model_folder(source: &Path) -> tempfile::TempDir {
         ("tokenizer.json", "tokenizer.json"),
     ] {
         let bytes = fs::read(source.join(from)).expect("a file of the model");
-        let digest: String = Sha256::digest(&bytes).iter().map(|b| format!("{b:02x}")).collect();
-        files += &format!("  {name}: sha256:{digest}\n");
+        write!(files, "  {name}: sha256:").expect("a string takes all");
+        for byte in Sha256::digest(&bytes) {
+            write!(files, "{byte:02x}").expect("a string takes all");
+        }
+        files.push('\n');
         fs::write(folder.path().join(name), bytes).expect("written");
     }
     let yaml = format!(
@@ -210,7 +231,8 @@ fn batches_of_any_size_agree(engine: &engine::Engine) {
 }
 
 fn stripes(width: usize) -> modtool::vision::Pixels {
-    let shade = |x: usize| if (x / (width + 1)) % 2 == 0 { [200, 30, 30] } else { [20, 60, 240] };
+    let even = |x: usize| (x / (width + 1)).is_multiple_of(2);
+    let shade = |x| if even(x) { [200, 30, 30] } else { [20, 60, 240] };
     let rgb = (0..96 * 96).flat_map(|place| shade(place % 96)).collect();
     modtool::vision::Pixels { size: 96, rgb }
 }

@@ -152,3 +152,27 @@ fn webp_frames(bytes: &[u8]) -> u32 {
     }
     frames
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chosen_frames_are_spread_from_the_first_to_the_last() {
+        assert_eq!(chosen(1, 8), [0]);
+        assert_eq!(chosen(2, 8), [0, 1]);
+        assert_eq!(chosen(8, 8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(chosen(1_000, 8), [0, 143, 285, 428, 571, 714, 856, 999]);
+        assert_eq!(chosen(100, 1), [0]);
+        assert_eq!(chosen(0, 8), [0]);
+    }
+
+    #[test]
+    fn counting_survives_any_bytes() {
+        for format in [Format::Gif, Format::Png, Format::WebP] {
+            for length in 0..40 {
+                frame_count(format, &vec![0xFF; length]);
+            }
+        }
+    }
+}

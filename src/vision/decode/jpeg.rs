@@ -1,14 +1,23 @@
 //! JPEG: a look at its segments before decoding, and decoding at a reduced scale.
 
+mod reference;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use jpeg_decoder::{Decoder, PixelFormat};
 
 use super::{Flaw, Limits, Still};
 
-/// A reduced picture keeps at least this many times the model's size on each side: what is
-/// lost by reducing is then above what the model's own resizing leaves.
-pub(super) const HEADROOM: u32 = 2;
+/// A reduced picture keeps at least this many times the model's size on each side. Measured with
+/// the built-in model on photos of 1, 3.5 and 12 megapixels, against decoding in full: cosines
+/// from 0.9987 up (with twice the size: from 0.9958), for the same time.
+pub(super) const HEADROOM: u32 = 3;
+
+/// Smaller pictures are decoded in full, which takes no longer: 5 ms for a megapixel either way,
+/// but 38 instead of 62 ms for twelve (one core, 2.1 MB).
+const WORTH_REDUCING: u32 = 2_000_000;
 
 /// The most passes over the picture, whatever its size, and the most pixels over all passes.
 const MOST_SCANS: u32 = 1_000;
@@ -104,7 +113,16 @@ pub(super) fn decode_reduced(
     limits: &Limits,
     wanted: u32,
 ) -> Option<Still> {
+    if survey.width.saturating_mul(survey.height) < WORTH_REDUCING {
+        return None;
+    }
     let eighths = eighths(survey, wanted)?;
+    // It starts threads, which can fail, and then it panics.
+    let decode = || at_scale(bytes, survey, limits, eighths);
+    catch_unwind(AssertUnwindSafe(decode)).ok().flatten()
+}
+
+fn at_scale(bytes: &[u8], survey: &Survey, limits: &Limits, eighths: u32) -> Option<Still> {
     let (width, height) = (scaled(survey.width, eighths), scaled(survey.height, eighths));
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(limits.decoded_bytes).ok()?);
@@ -124,9 +142,16 @@ pub(super) fn decode_reduced(
     let orientation = decoder.exif_data().and_then(Orientation::from_exif_chunk);
     Some(Still {
         image,
+        full: (survey.width, survey.height),
         orientation: orientation.unwrap_or(Orientation::NoTransforms),
         profile: decoder.icc_profile(),
     })
+}
+
+/// As the reference implementation decodes it; `None` for kinds that only the other decoder knows.
+/// The caller has checked the survey.
+pub(super) fn decode_exactly(bytes: &[u8]) -> Option<DynamicImage> {
+    reference::decode(bytes)
 }
 
 /// The scale in eighths; `None` for the full size.

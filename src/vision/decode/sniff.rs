@@ -6,7 +6,7 @@ use std::path::Path;
 /// file must come before a person, not be passed over.
 const EXTENSIONS: &[&str] = &[
     "apng", "avif", "avifs", "bmp", "cr2", "cr3", "cur", "dds", "dib", "djvu", "dng", "emf", "eps",
-    "exr", "gif", "hdr", "heic", "heics", "heif", "hif", "ico", "icns", "j2k", "jfi", "jfif",
+    "exr", "gif", "hdr", "heic", "heics", "heif", "hif", "icns", "ico", "j2k", "jfi", "jfif",
     "jif", "jp2", "jpe", "jpeg", "jpf", "jpg", "jpm", "jpx", "jxl", "jxr", "mng", "nef", "orf",
     "pbm", "pcx", "pgm", "pict", "pjp", "pjpeg", "png", "pnm", "ppm", "psd", "qoi", "raf", "raw",
     "rw2", "svg", "svgz", "tga", "tif", "tiff", "wbmp", "wdp", "webp", "wmf", "xbm", "xcf", "xpm",
@@ -98,4 +98,45 @@ fn is_svg(bytes: &[u8]) -> bool {
     let head = &bytes[..bytes.len().min(1024)];
     let head = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head).trim_ascii_start();
     head.starts_with(b"<") && head.windows(4).any(|window| window == b"<svg")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_promise_a_picture() {
+        for name in ["a.jpg", "A.JPEG", "b.HeIc", "c.avif", "d.svg", "e.apng", "f.tar.png"] {
+            assert!(has_picture_extension(Path::new(name)), "{name}");
+        }
+        for name in ["a.txt", "jpg", ".png", "b.jpg.part", "c.mp4", ""] {
+            assert!(!has_picture_extension(Path::new(name)), "{name}");
+        }
+        assert!(EXTENSIONS.is_sorted());
+    }
+
+    #[test]
+    fn first_bytes_tell_the_format() {
+        for (bytes, format) in [
+            (b"\xFF\xD8\xFF\xE0".as_slice(), Some("jpeg")),
+            (b"\0\0\0\x1Cftypavif", Some("avif")),
+            (b"\0\0\0\x18ftypheic", Some("heif")),
+            (b"\0\0\0\x18ftypmp42", None),
+            (b"\xFF\x0A\x00", Some("jxl")),
+            (b"BM\x46\0\0\0\0\0\0\0", Some("bmp")),
+            (b"BMI is a number", None),
+            (b"P6\n640 480\n", Some("pnm")),
+            (b"P6 # made", Some("pnm")),
+            (b"P600", None),
+            (b"<?xml version='1.0'?><svg xmlns=", Some("svg")),
+            (b"<html><body>", None),
+            (b"RIFF\x10\0\0\0WEBPVP8 ", Some("webp")),
+            (b"RIFF\x10\0\0\0WAVEfmt ", None),
+            (b"8BPS\0\x01", Some("psd")),
+            (b"", None),
+            (b"\0", None),
+        ] {
+            assert_eq!(sniff(bytes), format, "{}", bytes.escape_ascii());
+        }
+    }
 }

@@ -7,8 +7,8 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::{Device, Engine, EngineOptions, FoundEngine};
-use crate::vision::model::{ModelFiles, Network};
+use super::{Device, Engine, EngineOptions, FoundEngine, single};
+use crate::vision::model::Network;
 use crate::vision::tokenize::{TextReader, Tokens};
 use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
@@ -29,6 +29,8 @@ pub(super) struct Towers {
 struct Lanes {
     names: Names,
     sessions: Vec<Session>,
+    /// The most items that go through together.
+    batch: usize,
 }
 
 /// The network's inputs and the output that is wanted.
@@ -81,7 +83,7 @@ impl Encoder for Towers {
             return Err(VisionError::PictureSize { found: other.size, expected });
         }
         let (dim, normalisation) = (self.model.card.embedding_dim, &self.normalisation);
-        self.image.embed(pictures, self.options.batch, dim, |session, names, batch| {
+        self.image.embed(pictures, dim, |session, names, batch| {
             let pixels = planes(batch, area, normalisation);
             let side = expected as usize;
             let shape = [batch.len(), 3, side, side];
@@ -100,7 +102,7 @@ impl Encoder for Towers {
             }
         };
         let dim = self.model.card.embedding_dim;
-        lanes.embed(&tokens, self.options.batch, dim, |session, names, batch| {
+        lanes.embed(&tokens, dim, |session, names, batch| {
             let ids: Vec<i64> = batch.iter().flat_map(|text| text.ids.iter().copied()).collect();
             let length = batch.first().map_or(0, |text| text.ids.len());
             let shape = [batch.len(), length];
@@ -136,36 +138,40 @@ impl Lanes {
         options: EngineOptions,
         tower: Tower,
     ) -> Result<Self, VisionError> {
-        let count = match engine.found {
-            FoundEngine::OnnxRuntime { .. } => 1,
-            FoundEngine::Tract { .. } => options.threads,
+        let on_tract = matches!(engine.found, FoundEngine::Tract { .. });
+        let count = if on_tract { options.threads } else { 1 };
+        let refused = |source| VisionError::Load {
+            engine: engine.found.name(),
+            model: model.card.name.clone(),
+            tower,
+            source,
         };
-        let load = || {
-            session(engine, options, &model.files, tower).map_err(|source| VisionError::Load {
-                engine: engine.found.name(),
-                model: model.card.name.clone(),
-                tower,
-                source,
-            })
+        let network = model.files.network(tower);
+        let (first, network, batch) = match session(engine, options, &network) {
+            Ok(session) => (session, network, options.batch),
+            Err(error) => {
+                let single = network.one_at_a_time().filter(|_| on_tract);
+                let Some(network) = single else { return Err(refused(error)) };
+                tracing::debug!(%tower, %error, "trying again with one item at a time");
+                (session(engine, options, &network).map_err(refused)?, network, 1)
+            }
         };
-        let first = load()?;
         let names = Names::of(&first, model, tower)?;
         let mut sessions = vec![first];
         for _ in 1..count {
-            sessions.push(load()?);
+            sessions.push(session(engine, options, &network).map_err(refused)?);
         }
-        Ok(Self { names, sessions })
+        Ok(Self { names, sessions, batch })
     }
 
     /// Cuts the items into batches, runs them on all lanes and puts the answers in order.
     fn embed<T: Sync>(
         &mut self,
         items: &[T],
-        batch: usize,
         dim: usize,
         run: impl Fn(&mut Session, &Names, &[T]) -> ort::Result<Answer> + Sync,
     ) -> Result<Vec<Embedding>, VisionError> {
-        let names = &self.names;
+        let (names, batch) = (&self.names, self.batch);
         let run_all = |session: &mut Session, items: &[T]| {
             let mut embeddings = Vec::with_capacity(items.len());
             for batch in items.chunks(batch) {
@@ -312,12 +318,7 @@ fn planes(batch: &[Pixels], area: usize, normalisation: &[[f32; 256]; 3]) -> Vec
     planes
 }
 
-fn session(
-    engine: &Engine,
-    options: EngineOptions,
-    files: &ModelFiles,
-    tower: Tower,
-) -> ort::Result<Session> {
+fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::Result<Session> {
     // The default with ONNX Runtime; tract, not told, runs the graph as it was written.
     let mut builder = Session::builder(&engine.environment)?
         .with_optimization_level(GraphOptimizationLevel::All)?;
@@ -332,8 +333,19 @@ fn session(
             builder = builder.with_execution_providers([cuda])?;
         }
     }
-    match files.network(tower) {
+    match network {
         Network::Bytes(bytes) => builder.commit_from_memory(bytes),
         Network::File(path) => builder.commit_from_file(path),
+    }
+}
+
+impl Network {
+    /// The network changed to a batch of one; `None` when it can't be read or is no network.
+    fn one_at_a_time(&self) -> Option<Self> {
+        let changed = match self {
+            Self::Bytes(bytes) => single::one_at_a_time(bytes),
+            Self::File(path) => single::one_at_a_time(&std::fs::read(path).ok()?),
+        };
+        changed.map(|bytes| Self::Bytes(bytes.into()))
     }
 }

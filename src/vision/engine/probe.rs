@@ -165,7 +165,7 @@ fn in_folder(folder: &Path, origin: &'static str) -> Vec<RuntimeCandidate> {
 
 /// The version in a library's file name (empty when it has none); `None` when the name is not
 /// the runtime's.
-fn library_version(name: &str) -> Option<Vec<u32>> {
+pub(super) fn library_version(name: &str) -> Option<Vec<u32>> {
     let numbers = if name == bare_name() {
         ""
     } else if cfg!(windows) {
@@ -433,5 +433,161 @@ impl Cache {
         if let Err(error) = written() {
             tracing::debug!(path = %path.display(), %error, "can't keep the answers of the probes");
         }
+    }
+}
+
+#[cfg(all(test, unix))]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    /// Stands in for our own executable: a script that writes down that it was called.
+    fn command(folder: &Path, script: &str) -> PathBuf {
+        let path = folder.join("modtool");
+        let calls = folder.join("calls");
+        let text = format!("#!/bin/sh\necho \"$1 $2\" >> {}\n{script}\n", calls.display());
+        fs::write(&path, text).expect("written");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("executable");
+        path
+    }
+
+    fn calls(folder: &Path) -> Vec<String> {
+        let text = fs::read_to_string(folder.join("calls")).unwrap_or_default();
+        text.lines().map(str::to_owned).collect()
+    }
+
+    fn library(folder: &Path, name: &str) -> RuntimeCandidate {
+        let path = folder.join(name);
+        fs::create_dir_all(path.parent().expect("has a parent")).expect("made");
+        fs::write(&path, b"not really a library").expect("written");
+        RuntimeCandidate { path, origin: "the test" }
+    }
+
+    #[test]
+    fn the_first_that_works_is_taken_and_remembered() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let (bad, good) = (library(folder.path(), "bad.so"), library(folder.path(), "good.so"));
+        let missing = RuntimeCandidate { path: folder.path().join("none.so"), origin: "the test" };
+        let script = "case $2 in *bad*) echo it is too old >&2; exit 1;; *) echo 1.32.0;; esac";
+        let command = command(folder.path(), script);
+        let candidates = [missing, bad.clone(), good.clone(), library(folder.path(), "third.so")];
+        for _ in 0..2 {
+            let probe = find_runtime(&candidates, folder.path(), &command);
+            let found = probe.found.expect("one works");
+            assert_eq!(found.library(), Some(good.path.as_path()));
+            assert_eq!((found.name(), found.version()), ("ONNX Runtime", "1.32.0"));
+            let texts: Vec<String> = probe.failures.iter().map(ToString::to_string).collect();
+            assert_eq!(texts.len(), 2);
+            assert!(texts[0].ends_with("none.so (the test): there is no such file"), "{texts:?}");
+            assert!(texts[1].ends_with("bad.so (the test): it is too old"), "{texts:?}");
+        }
+        // Once each: the second time the answers were known, and the third was never needed.
+        let asked: Vec<String> = [&bad, &good]
+            .map(|candidate| format!("{PROBE_SUBCOMMAND} {}", candidate.path.display()))
+            .to_vec();
+        assert_eq!(calls(folder.path()), asked);
+
+        fs::write(&good.path, b"another build of the library").expect("written");
+        find_runtime(&candidates, folder.path(), &command);
+        assert_eq!(calls(folder.path()).len(), 3, "a changed library is tried again");
+        fs::write(folder.path().join("runtime/probes.json"), b"{broken").expect("written");
+        let probe = find_runtime(&candidates, folder.path(), &command);
+        assert!(probe.found.is_some(), "a broken memory is no obstacle");
+        assert_eq!(calls(folder.path()).len(), 5);
+    }
+
+    #[test]
+    fn a_library_that_hangs_is_given_up_and_not_remembered() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let hanging = library(folder.path(), "hangs.so");
+        let command = command(folder.path(), "exec sleep 600");
+        let result = run_child(&command, &hanging.path, Duration::from_millis(200));
+        assert_eq!(result, Err(FailureReason::TimedOut));
+        let mut cache = Cache::empty();
+        let nothing = folder.path().join("no such command");
+        let result = try_candidate(&hanging, &mut cache, &nothing);
+        assert_eq!(result, Err(FailureReason::NoChild(std::io::ErrorKind::NotFound)));
+        assert!(cache.answers.is_empty());
+    }
+
+    #[test]
+    fn a_library_that_crashes_the_child_is_refused() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let command = command(folder.path(), "kill -SEGV $$");
+        let result = run_child(&command, Path::new("x.so"), DEADLINE);
+        assert!(
+            matches!(&result, Err(FailureReason::Refused(words)) if words.contains("signal")),
+            "{result:?}"
+        );
+    }
+
+    #[test]
+    fn libraries_are_looked_for_in_order() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let named = library(folder.path(), "mine/libonnxruntime.so.1.30.0");
+        let capi = "venv/lib/python3.11/site-packages/onnxruntime/capi";
+        let older = library(folder.path(), &format!("{capi}/libonnxruntime.so.1.9.0"));
+        let newer = library(folder.path(), &format!("{capi}/libonnxruntime.so.1.32.0"));
+        library(folder.path(), &format!("{capi}/libonnxruntime_providers_shared.so"));
+        let installed = library(folder.path(), "data/runtime/libonnxruntime.so");
+        let variable = |name: &str| match name {
+            "ORT_DYLIB_PATH" => Some(named.path.clone().into_os_string()),
+            "VIRTUAL_ENV" => Some(folder.path().join("venv").into_os_string()),
+            _ => None,
+        };
+        let data_dir = folder.path().join("data");
+        if cfg!(target_os = "linux") {
+            let found = candidates_from(None, &data_dir, &variable);
+            let paths: Vec<&Path> = found.iter().map(|c| c.path.as_path()).collect();
+            let expected = [&named.path, &installed.path, &newer.path, &older.path];
+            assert_eq!(paths[..4], expected.map(PathBuf::as_path));
+            assert_eq!(paths[4..], [Path::new("libonnxruntime.so")]);
+            let only = candidates_from(Some(&folder.path().join("mine")), &data_dir, &variable);
+            assert_eq!(only, [RuntimeCandidate { path: named.path, origin: "as asked for" }]);
+        }
+    }
+
+    #[test]
+    fn the_python_on_the_path_leads_to_its_packages() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let root = folder.path();
+        for path in ["opt/bin/python3.12", "shims/python3"] {
+            library(root, path);
+        }
+        let pyenv = root.join("versions/3.11.9");
+        for prefix in [root.join("opt"), root.join("env"), pyenv.clone()] {
+            fs::create_dir_all(prefix.join("lib/python3.12")).expect("made");
+            fs::create_dir_all(prefix.join("bin")).expect("made");
+        }
+        std::os::unix::fs::symlink(root.join("opt/bin/python3.12"), root.join("env/bin/python3"))
+            .expect("linked");
+        let with_path = |path: PathBuf| {
+            python_packages(&move |name| (name == "PATH").then(|| path.clone().into_os_string()))
+        };
+        let found = with_path(root.join("env/bin"));
+        assert!(found.contains(&root.join("env/lib/python3.12/site-packages")), "{found:?}");
+        let real = fs::canonicalize(root).expect("is there");
+        assert!(found.contains(&real.join("opt/lib/python3.12/site-packages")), "{found:?}");
+        fs::write(root.join("version"), "3.11.9\n3.10.1\n").expect("written");
+        let found = with_path(root.join("shims"));
+        assert!(found.contains(&pyenv.join("lib/python3.12/site-packages")), "{found:?}");
+    }
+
+    #[test]
+    fn only_the_runtimes_own_names_count() {
+        if cfg!(target_os = "linux") {
+            assert_eq!(library_version("libonnxruntime.so"), Some(vec![]));
+            assert_eq!(library_version("libonnxruntime.so.1.32.0"), Some(vec![1, 32, 0]));
+            assert_eq!(library_version("libonnxruntime.so.1.32.0.bak"), None);
+            assert_eq!(library_version("libonnxruntime_providers_cuda.so"), None);
+        }
+    }
+
+    #[test]
+    fn a_message_is_one_clean_line() {
+        assert_eq!(last_line("first\n  last\x1b[31m \n\n"), "last[31m");
+        assert_eq!(last_line(""), "");
+        assert_eq!(last_line(&"x".repeat(900)).len(), 300);
     }
 }

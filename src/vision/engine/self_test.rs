@@ -30,7 +30,7 @@ pub fn self_test_child(library: &Path) -> Result<String, VisionError> {
     })?;
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
     run(open(&model::builtin()?, &engine, options)?.as_mut())?;
-    Ok(runtime_version(ort::info()).unwrap_or("of unknown version").to_owned())
+    Ok(runtime_version(library, ort::info()).unwrap_or_else(|| "of unknown version".to_owned()))
 }
 
 /// Compares the encoder of the built-in model with the known answer.
