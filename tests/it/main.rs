@@ -3,4 +3,6 @@
 mod architecture;
 mod bad_input;
 mod scan;
+mod store;
 mod support;
+mod watch;
