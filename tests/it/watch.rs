@@ -126,7 +126,7 @@ fn however_a_file_arrives_it_is_judged_whole_and_once() {
     assert!(of_plain[0]["gone_at"].is_string() && of_plain[1]["gone_at"].is_null());
     assert_eq!(all.len(), wanted.len() + 1, "each file was judged once: {all:#?}");
     let printed = json_lines(&watcher.stdout());
-    assert_eq!(printed.len(), wanted.len() + 1, "one line a verdict");
+    assert_eq!(printed.len(), wanted.len() + 1, "one line a verdict: {}", watcher.err());
     assert!(
         watcher.err().contains(&format!("{} judged in", wanted.len() + 1)),
         "{}",
