@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -121,7 +120,6 @@ impl Scanner {
                 continue;
             }
             let sighting = Sighting { path, root: root.to_owned() };
-            self.monitor.found.fetch_add(1, Ordering::Relaxed);
             if self.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_err() {
                 return Ok(false);
             }

@@ -135,7 +135,7 @@ pub(super) async fn settle(
                         permit.send(sighting);
                     }
                     Settled::NotYet => {}
-                    Settled::Gone => monitor.release(&path),
+                    Settled::Gone => monitor.lose(&path),
                 }
             }
         }
@@ -165,7 +165,7 @@ fn wait(
     let Candidate { sighting, mut hint } = candidate;
     let Some(stat) = stat_regular(&sighting.path) else {
         waiting.remove(&sighting.path);
-        monitor.release(&sighting.path);
+        monitor.lose(&sighting.path);
         return;
     };
     if let Some(before) = waiting.get(&sighting.path) {
