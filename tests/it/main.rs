@@ -2,7 +2,10 @@
 
 mod architecture;
 mod bad_input;
+mod cli;
+mod golden;
 mod scan;
+mod score;
 mod store;
 mod support;
 mod watch;
