@@ -10,6 +10,7 @@ mod init;
 mod output;
 mod probe;
 mod progress;
+mod review;
 mod runtime;
 mod scan;
 mod score;
@@ -17,7 +18,7 @@ mod status;
 mod watch;
 mod workspace;
 
-use std::io::{ErrorKind, Write as _};
+use std::io::{ErrorKind, IsTerminal as _, Write as _};
 
 use clap::{CommandFactory as _, Parser, Subcommand};
 use tracing_subscriber::filter::LevelFilter;
@@ -50,6 +51,7 @@ enum Command {
     Watch(watch::WatchArgs),
     Scan(scan::ScanArgs),
     Score(score::ScoreArgs),
+    Review(review::ReviewArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
     Init(init::InitArgs),
@@ -94,6 +96,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Watch(args) => watch::run(args, config).await,
             Command::Scan(args) => scan::run(args, config).await,
             Command::Score(args) => score::run(&args, &config).await,
+            Command::Review(args) => review::run(args, config).await,
             Command::Status(args) => status::run(&args, &config).await,
             Command::Export(args) => export::run(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),
@@ -109,6 +112,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
 
 /// `watch` and `scan` say each verdict; other commands only what went wrong.
 fn level(cli: &Cli) -> LevelFilter {
+    // The dashboard has the screen for itself.
+    if matches!(cli.command, Command::Review(_)) && std::io::stderr().is_terminal() {
+        return LevelFilter::OFF;
+    }
     let talks = matches!(cli.command, Command::Watch(_) | Command::Scan(_));
     match (cli.options.quiet, cli.options.verbose, talks) {
         (true, _, _) => LevelFilter::ERROR,

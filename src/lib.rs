@@ -9,5 +9,6 @@ pub mod pipeline;
 pub mod policy_file;
 pub mod store;
 pub mod telemetry;
+pub mod tui;
 pub mod vision;
 pub mod yaml_file;

@@ -41,6 +41,11 @@ enum Health {
     Died,
 }
 
+/// Whether the watcher that sent this beat is alive and beats.
+pub(super) fn is_running(beat: &WatcherBeat) -> bool {
+    Health::of(beat) == Health::Running
+}
+
 impl Health {
     fn of(beat: &WatcherBeat) -> Self {
         if beat.stopped_at.is_some() {

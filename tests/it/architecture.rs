@@ -99,7 +99,7 @@ const TABLE: &[Row] = &[
         only_in: &[],
     },
     Row { room: "exit_code", rooms: &[], crates: &[], only_in: &[] },
-    Row { room: "telemetry", rooms: &[], crates: &["tracing_subscriber"], only_in: &[] },
+    Row { room: "telemetry", rooms: &[], crates: &["tracing_subscriber", "jiff"], only_in: &[] },
     Row {
         room: "commands",
         rooms: ALL_ROOMS,

@@ -8,4 +8,5 @@ mod scan;
 mod score;
 mod store;
 mod support;
+mod vision;
 mod watch;
