@@ -70,6 +70,22 @@ struct Waiting {
     due: Instant,
 }
 
+/// A path in later stages.
+struct UnderWay {
+    /// As of when it was let through.
+    stat: FileStat,
+    /// What came in about it since.
+    meanwhile: Option<Candidate>,
+}
+
+impl UnderWay {
+    /// What came in meanwhile, unless the file is still the one that was just judged: a scan of
+    /// a new folder often comes upon files that are under way already.
+    fn news(self) -> Option<Candidate> {
+        self.meanwhile.filter(|candidate| stat_regular(&candidate.sighting.path) != Some(self.stat))
+    }
+}
+
 /// Lets settled paths through to `ready`. Ends when `candidates` is closed and nothing waits or
 /// is under way any more; after a stop at once, leaving what waits for the next start.
 pub(super) async fn settle(
@@ -81,8 +97,7 @@ pub(super) async fn settle(
     mut stop: Stop,
 ) {
     let mut waiting: HashMap<PathBuf, Waiting> = HashMap::new();
-    // Paths in later stages; a value is what came in about them meanwhile.
-    let mut under_way: HashMap<PathBuf, Option<Candidate>> = HashMap::new();
+    let mut under_way: HashMap<PathBuf, UnderWay> = HashMap::new();
     let mut open = true;
     while open || !waiting.is_empty() || !under_way.is_empty() {
         let next = waiting.values().map(|one| one.due).min();
@@ -92,7 +107,7 @@ pub(super) async fn settle(
             Some(told) = feedback.recv() => match told {
                 Feedback::Done(path) => {
                     monitor.release(&path);
-                    if let Some(Some(candidate)) = under_way.remove(&path) {
+                    if let Some(candidate) = under_way.remove(&path).and_then(UnderWay::news) {
                         wait(&mut waiting, &monitor, candidate, times);
                     }
                 }
@@ -104,7 +119,7 @@ pub(super) async fn settle(
             candidate = candidates.recv(), if open && waiting.len() < MOST_WAITING => {
                 match candidate {
                     Some(candidate) => match under_way.get_mut(&candidate.sighting.path) {
-                        Some(meanwhile) => *meanwhile = Some(candidate),
+                        Some(one) => one.meanwhile = Some(candidate),
                         None => wait(&mut waiting, &monitor, candidate, times),
                     },
                     None => open = false,
@@ -115,12 +130,12 @@ pub(super) async fn settle(
                 let Ok(permit) = permit else { return };
                 let Some(path) = earliest(&waiting) else { continue };
                 match settled(&mut waiting, &path, times) {
-                    Settled::Yes(sighting) => {
-                        under_way.insert(path, None);
+                    Settled::Yes(sighting, stat) => {
+                        under_way.insert(path, UnderWay { stat, meanwhile: None });
                         permit.send(sighting);
                     }
                     Settled::NotYet => {}
-                    Settled::Gone => monitor.release(&path),
+                    Settled::Gone => monitor.lose(&path),
                 }
             }
         }
@@ -150,7 +165,7 @@ fn wait(
     let Candidate { sighting, mut hint } = candidate;
     let Some(stat) = stat_regular(&sighting.path) else {
         waiting.remove(&sighting.path);
-        monitor.release(&sighting.path);
+        monitor.lose(&sighting.path);
         return;
     };
     if let Some(before) = waiting.get(&sighting.path) {
@@ -180,7 +195,7 @@ fn time_left(hint: Hint, stat: FileStat, times: SettleTimes) -> Duration {
 }
 
 enum Settled {
-    Yes(Sighting),
+    Yes(Sighting, FileStat),
     NotYet,
     Gone,
 }
@@ -197,7 +212,7 @@ fn settled(waiting: &mut HashMap<PathBuf, Waiting>, path: &Path, times: SettleTi
         one.due = Instant::now() + times.unchanged;
         return Settled::NotYet;
     }
-    waiting.remove(path).map_or(Settled::Gone, |one| Settled::Yes(one.sighting))
+    waiting.remove(path).map_or(Settled::Gone, |one| Settled::Yes(one.sighting, one.stat))
 }
 
 #[cfg(test)]
@@ -277,11 +292,29 @@ mod tests {
         std::fs::write(bench.dir.path().join("a.png"), b"x").expect("written");
         let path = bench.tell("a.png", Hint::Closed).await;
         assert_eq!(bench.next().await, Some(path.clone()));
+        std::fs::write(&path, b"changed").expect("written");
         bench.tell("a.png", Hint::Closed).await;
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(bench.ready.try_recv().is_err(), "one path is in one pair of hands");
         bench.feedback.send(Feedback::Done(path.clone())).expect("settle runs");
         assert_eq!(bench.next().await, Some(path));
+    }
+
+    #[tokio::test]
+    async fn a_file_that_did_not_change_while_it_was_judged_is_not_judged_again() {
+        let mut bench = bench();
+        std::fs::write(bench.dir.path().join("a.png"), b"x").expect("written");
+        let path = bench.tell("a.png", Hint::Closed).await;
+        assert_eq!(bench.next().await, Some(path.clone()));
+        bench.tell("a.png", Hint::None).await;
+        std::fs::write(bench.dir.path().join("b.png"), b"x").expect("written");
+        let other = bench.tell("b.png", Hint::Closed).await;
+        assert_eq!(bench.next().await, Some(other.clone()), "what was told before has come in");
+        for path in [path, other] {
+            bench.feedback.send(Feedback::Done(path)).expect("settle runs");
+        }
+        drop(bench.candidates);
+        assert_eq!(bench.ready.recv().await, None, "settle ends with nothing more to do");
     }
 
     #[tokio::test]

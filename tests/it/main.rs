@@ -2,6 +2,11 @@
 
 mod architecture;
 mod bad_input;
+mod cli;
+mod golden;
 mod scan;
+mod score;
+mod store;
 mod support;
 mod vision;
+mod watch;

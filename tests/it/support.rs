@@ -1,5 +1,6 @@
 //! What the tests share: a private workspace, pictures, odd files, waiting with a deadline.
 
+pub mod fixtures;
 pub mod font;
 pub mod odd;
 pub mod pictures;

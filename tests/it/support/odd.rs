@@ -13,14 +13,14 @@ pub fn png_header(width: u32, height: u32) -> Vec<u8> {
     let mut header = width.to_be_bytes().to_vec();
     header.extend(height.to_be_bytes());
     header.extend([8, 2, 0, 0, 0]);
-    chunk(&mut bytes, b"IHDR", &header);
+    chunk(&mut bytes, *b"IHDR", &header);
     // An empty zlib stream.
-    chunk(&mut bytes, b"IDAT", &[0x78, 0x9c, 0x03, 0, 0, 0, 0, 1]);
-    chunk(&mut bytes, b"IEND", &[]);
+    chunk(&mut bytes, *b"IDAT", &[0x78, 0x9c, 0x03, 0, 0, 0, 0, 1]);
+    chunk(&mut bytes, *b"IEND", &[]);
     bytes
 }
 
-fn chunk(bytes: &mut Vec<u8>, name: &[u8; 4], content: &[u8]) {
+fn chunk(bytes: &mut Vec<u8>, name: [u8; 4], content: &[u8]) {
     bytes.extend(u32::try_from(content.len()).expect("a small chunk").to_be_bytes());
     let start = bytes.len();
     bytes.extend(name);

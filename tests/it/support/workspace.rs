@@ -18,7 +18,7 @@ use tempfile::TempDir;
 use super::until;
 
 /// No command of a test takes as long on a machine that works.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const PATIENCE: Duration = Duration::from_mins(2);
 
 /// Workspace, data folder and uploads, all in one temporary folder.
 pub struct Workspace {

@@ -1,0 +1,283 @@
+//! `modtool watch` from end to end: however a file gets into the folder, it is judged once, whole.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use modtool::moderation::ItemId;
+use rustix::process::Signal;
+use serde_json::Value;
+
+use crate::support::pictures::{Dice, jpeg, meadow, noise, page, png};
+use crate::support::until;
+use crate::support::workspace::{PATIENCE, Ran, Running, Workspace, flagging, json_lines, run};
+
+/// Files go in within seconds; a machine under load is slower.
+const SOON: Duration = Duration::from_mins(1);
+
+/// Waits until exactly these files are judged with exactly these bytes.
+fn until_judged(workspace: &Workspace, wanted: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<Value> {
+    let wanted: BTreeMap<String, String> = wanted
+        .iter()
+        .map(|(path, bytes)| (path.display().to_string(), ItemId::of_bytes(bytes).to_string()))
+        .collect();
+    let mut seen = BTreeMap::new();
+    let text = |row: &Value, field: &str| row[field].as_str().expect("a text").to_owned();
+    let start = std::time::Instant::now();
+    until("all files are judged", SOON, || {
+        let rows = workspace.verdicts();
+        seen = rows.iter().map(|row| (text(row, "path"), text(row, "item"))).collect();
+        let late = start.elapsed() + Duration::from_secs(2) > SOON;
+        assert!(!late || seen == wanted, "seen {seen:#?}\nwanted {wanted:#?}");
+        (seen == wanted).then_some(rows)
+    })
+}
+
+fn status(workspace: &Workspace) -> (i32, Value) {
+    let ran = workspace.run(&["status", "--format", "json"]);
+    (ran.code, ran.json_lines().remove(0))
+}
+
+#[test]
+fn however_a_file_arrives_it_is_judged_whole_and_once() {
+    let workspace = Workspace::with_one_policy();
+    let mut wanted = BTreeMap::new();
+    let early = png(&page(0));
+    wanted.insert(workspace.upload("there-before.png", &early), early.clone());
+    let mut watcher = Running::watch(&workspace, &["--format", "json"]);
+
+    let plain = jpeg(&meadow(1));
+    let replaced = workspace.upload("plain.jpg", &plain);
+    wanted.insert(replaced.clone(), plain);
+
+    let renamed = png(&page(1));
+    let partial = workspace.upload(".upload-1.part", &renamed);
+    let place = workspace.uploads().join("renamed-into-place.png");
+    fs::rename(&partial, &place).expect("renamed");
+    wanted.insert(place, renamed);
+
+    let linked = png(&meadow(2));
+    let original = workspace.outside().join("original");
+    fs::write(&original, &linked).expect("written");
+    let link = workspace.uploads().join("hard-link.png");
+    fs::hard_link(&original, &link).expect("linked");
+    wanted.insert(link, linked);
+
+    for depth in ["new-folder/first.png", "new-folder/a/b/c/deep.png"] {
+        let bytes = png(&noise(depth.len() as u64));
+        wanted.insert(workspace.upload(depth, &bytes), bytes);
+    }
+
+    let moved = workspace.outside().join("album");
+    for (seed, name) in ["one.jpg", "inner/two.jpg", "inner/three.jpg"].into_iter().enumerate() {
+        let bytes = jpeg(&meadow(10 + seed as u64));
+        let path = moved.join(name);
+        fs::create_dir_all(path.parent().expect("below the album")).expect("made");
+        fs::write(&path, &bytes).expect("written");
+        wanted.insert(workspace.uploads().join("album").join(name), bytes);
+    }
+    fs::rename(&moved, workspace.uploads().join("album")).expect("moved in");
+
+    // Somebody who claims the room first and fills it later.
+    let preallocated = png(&meadow(3));
+    let path = workspace.uploads().join("preallocated.png");
+    let mut file = File::create(&path).expect("made");
+    file.set_len(preallocated.len() as u64).expect("grown");
+    std::thread::sleep(Duration::from_millis(500));
+    file.seek(SeekFrom::Start(0)).expect("rewound");
+    file.write_all(&preallocated).expect("written");
+    drop(file);
+    wanted.insert(path, preallocated);
+
+    // Somebody with a slow line.
+    let slow = jpeg(&page(2));
+    let path = workspace.uploads().join("slow.jpg");
+    let mut file = File::create(&path).expect("made");
+    for part in slow.chunks(slow.len() / 5 + 1) {
+        file.write_all(part).expect("written");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    drop(file);
+    wanted.insert(path, slow);
+    workspace.upload("notes.txt", "no picture");
+
+    let rows = until_judged(&workspace, &wanted);
+    for row in &rows {
+        assert_eq!(row["reason"], Value::Null, "judged before it was whole: {row}");
+        let name = row["path"].as_str().expect("a path");
+        let is_page = ["there-before", "renamed", "slow"].iter().any(|page| name.contains(page));
+        assert_eq!(flagging(row) == ["documents"], is_page, "{row}");
+    }
+
+    // Other bytes on the same path: the old sighting is history.
+    let other = png(&page(4));
+    fs::write(&replaced, &other).expect("overwritten");
+    wanted.insert(replaced.clone(), other);
+    until_judged(&workspace, &wanted);
+
+    watcher.signal(Signal::INT);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+    let all = workspace.run(&["export", "verdicts", "--all"]).expect_code(0).json_lines();
+    let of_plain: Vec<_> =
+        all.iter().filter(|row| row["path"] == replaced.to_str().expect("our name")).collect();
+    assert_eq!(of_plain.len(), 2);
+    assert!(of_plain[0]["gone_at"].is_string() && of_plain[1]["gone_at"].is_null());
+    assert_eq!(all.len(), wanted.len() + 1, "each file was judged once: {all:#?}");
+    let printed = json_lines(&watcher.stdout());
+    assert_eq!(printed.len(), wanted.len() + 1, "one line a verdict: {}", watcher.err());
+    assert!(
+        watcher.err().contains(&format!("{} judged in", wanted.len() + 1)),
+        "{}",
+        watcher.err()
+    );
+}
+
+#[test]
+fn polling_finds_files_as_well() {
+    let workspace = Workspace::with_one_policy();
+    let mut watcher = Running::watch(&workspace, &["--poll"]);
+    let bytes = png(&page(1));
+    let wanted = BTreeMap::from([(workspace.upload("a/b.png", &bytes), bytes.clone())]);
+    until_judged(&workspace, &wanted);
+    watcher.signal(Signal::TERM);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+}
+
+#[test]
+fn status_tells_a_running_watcher_and_a_second_one_is_refused() {
+    let workspace = Workspace::with_one_policy();
+    let (code, told) = status(&workspace);
+    assert_eq!((code, &told["healthy"]), (1, &false.into()), "{told}");
+
+    let mut watcher = Running::watch(&workspace, &[]);
+    workspace.upload("page.png", png(&page(1)));
+    let told = until("status tells of the verdict", SOON, || {
+        let (code, told) = status(&workspace);
+        assert_eq!(code, 0, "{told}");
+        (told["watchers"][0]["judged"] == 1).then_some(told)
+    });
+    let of_watcher = &told["watchers"][0];
+    assert_eq!(of_watcher["running"], true, "{told}");
+    assert_eq!(of_watcher["folder"], workspace.uploads().to_str().expect("our name"));
+    assert_eq!(of_watcher["last_error"], Value::Null, "{told}");
+    assert!(of_watcher["engine"].as_str().is_some_and(|engine| engine.starts_with("tract")));
+    for field in ["lag_seconds", "rate", "waiting", "pid"] {
+        assert!(of_watcher[field].is_number(), "{field}: {told}");
+    }
+    assert_eq!(told["queue"]["open"], 1, "{told}");
+    let table = workspace.run(&["status"]).expect_code(0);
+    assert!(table.out().contains("running (pid "), "{}", table.out());
+
+    let second = workspace.run(&["watch", "uploads"]).expect_code(2);
+    assert!(second.err().contains("another modtool watches"), "{}", second.err());
+    // Also under another name, and from another workspace.
+    let elsewhere = workspace.outside();
+    std::os::unix::fs::symlink(workspace.uploads(), elsewhere.join("same")).expect("linked");
+    let mut second = workspace.command(&["watch", "outside/same"]);
+    let second = run({
+        second.env("MODTOOL_WORKSPACE", &elsewhere);
+        second
+    });
+    assert_eq!(second.code, 2, "{}", second.err());
+
+    watcher.signal(Signal::TERM);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+    let (code, told) = status(&workspace);
+    assert_eq!((code, &told["watchers"][0]["state"]), (1, &"ended".into()), "{told}");
+
+    let mut watcher = Running::watch(&workspace, &[]);
+    until("it runs again", SOON, || (status(&workspace).0 == 0).then_some(()));
+    watcher.signal(Signal::KILL);
+    assert_eq!(watcher.ended(PATIENCE).code(), None);
+    let (code, told) = status(&workspace);
+    assert_eq!((code, &told["watchers"][0]["state"]), (1, &"died".into()), "{told}");
+}
+
+#[test]
+fn a_watcher_makes_the_folder_that_is_not_there_yet() {
+    let workspace = Workspace::with_one_policy();
+    fs::remove_dir(workspace.uploads()).expect("removed");
+    let mut watcher = Running::watch(&workspace, &[]);
+    assert!(workspace.uploads().is_dir());
+    watcher.signal(Signal::INT);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+}
+
+#[test]
+fn log_lines_are_structured_with_one_a_verdict() {
+    let workspace = Workspace::with_one_policy();
+    let mut wanted = BTreeMap::new();
+    let mut watcher = Running::watch(&workspace, &["--log-format", "json"]);
+    for seed in 0..5 {
+        let bytes = if seed == 0 { png(&page(0)) } else { png(&noise(seed)) };
+        wanted.insert(workspace.upload(format!("{seed}.png"), &bytes), bytes);
+    }
+    until_judged(&workspace, &wanted);
+    watcher.signal(Signal::INT);
+    watcher.ended(Duration::from_secs(5));
+    let lines = json_lines(&watcher.stderr());
+    let verdicts: Vec<_> = lines.iter().filter(|line| line["message"] == "verdict").collect();
+    assert_eq!(verdicts.len(), wanted.len(), "{lines:#?}");
+    for path in wanted.keys() {
+        let of_path = |line: &&&Value| line["path"] == path.to_str().expect("our name");
+        assert_eq!(verdicts.iter().filter(of_path).count(), 1, "{}", path.display());
+    }
+    let flagged: Vec<_> = verdicts.iter().filter(|line| line["outcome"] != "allow").collect();
+    assert_eq!(flagged.len(), 1);
+    assert_eq!(
+        (&flagged[0]["policy"], &flagged[0]["level"]),
+        (&"documents".into(), &"WARN".into())
+    );
+    assert!(flagged[0]["score"].is_number() && flagged[0]["prompt"].is_string());
+    assert!(lines.iter().all(|line| line["timestamp"].is_string() && line["level"].is_string()));
+}
+
+/// Promises P1 and P2, in small; the long run kills hundreds of times.
+#[test]
+fn killed_again_and_again_every_file_is_final_exactly_once() {
+    let workspace = Workspace::with_one_policy();
+    let mut wanted = BTreeMap::new();
+    for seed in 0..160 {
+        // Every fifth file holds bytes that another one holds too.
+        let bytes = png(&noise(if seed % 5 == 4 { seed - 1 } else { seed }));
+        let path = workspace.upload(format!("{}/{seed}.png", seed % 7), &bytes);
+        wanted.insert(path, bytes);
+    }
+    let mut dice = Dice(7);
+    let mut kills_with_work_left = 0;
+    for _ in 0..5 {
+        let mut watcher = Running::start(workspace.command(&["watch", "uploads"]));
+        let lines = 1 + dice.below(25) as usize;
+        until("some verdicts are told", SOON, || {
+            let told = watcher.err().matches(" verdict ").count();
+            let nothing_left = watcher.err().contains("unchanged=160");
+            (told >= lines || nothing_left).then_some(())
+        });
+        watcher.signal(Signal::KILL);
+        watcher.ended(PATIENCE);
+        kills_with_work_left += usize::from(workspace.verdicts().len() < wanted.len());
+    }
+    assert!(kills_with_work_left > 0, "the kills came too late to prove anything");
+
+    let mut watcher = Running::watch(&workspace, &[]);
+    until_judged(&workspace, &wanted);
+    watcher.signal(Signal::TERM);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+    let all = workspace.run(&["export", "verdicts", "--all"]).expect_code(0).json_lines();
+    assert_eq!(all.len(), wanted.len(), "every file has one sighting");
+    assert_eq!(stray_files(&workspace.path()), Vec::<PathBuf>::new());
+    let embeddings: Ran = workspace.run(&["export", "embeddings"]).expect_code(0);
+    assert_eq!(embeddings.json_lines().len(), 128, "one vector an item");
+    tokio::runtime::Runtime::new()
+        .expect("a runtime")
+        .block_on(crate::store::assert_audit_holds(&workspace.path().join("modtool.db"), 160));
+}
+
+fn stray_files(workspace: &Path) -> Vec<PathBuf> {
+    let known = ["modtool.db", "modtool.db-wal", "modtool.db-shm", "policies"];
+    let entries = fs::read_dir(workspace).expect("the workspace");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    paths.filter(|path| !known.iter().any(|name| path.ends_with(name))).collect()
+}
