@@ -10,9 +10,9 @@ use image::{
 };
 use proptest::prelude::*;
 
-use super::super::preprocess::Resize;
-use super::super::preprocess::tests::spec;
 use super::*;
+use crate::vision::preprocess::Resize;
+use crate::vision::preprocess::tests::spec;
 
 const RED: [u8; 3] = [220, 20, 30];
 const BLUE: [u8; 3] = [20, 40, 210];
