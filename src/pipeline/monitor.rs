@@ -37,20 +37,14 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Counts one more file in hand, unless it is in hand already.
-    pub(super) fn take(&self, path: &Path) {
+    /// Counts one more file in hand; true when it was not in hand already.
+    pub(super) fn take(&self, path: &Path) -> bool {
         let mut in_hand = lock(&self.in_hand);
-        if !in_hand.contains_key(path) {
-            in_hand.insert(path.to_owned(), Instant::now());
-            count(&self.found);
+        if in_hand.contains_key(path) {
+            return false;
         }
-    }
-
-    /// The file went away before anyone looked into it.
-    pub(super) fn lose(&self, path: &Path) {
-        if lock(&self.in_hand).remove(path).is_some() {
-            self.found.fetch_sub(1, Ordering::Relaxed);
-        }
+        in_hand.insert(path.to_owned(), Instant::now());
+        true
     }
 
     /// The file is written down, or turned out to be none of ours.
@@ -94,24 +88,4 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_file_is_found_once_however_often_it_is_told_of() {
-        let monitor = Monitor::default();
-        let found = || monitor.found.load(Ordering::Relaxed);
-        monitor.take(Path::new("a"));
-        monitor.take(Path::new("a"));
-        monitor.take(Path::new("b"));
-        assert_eq!((found(), monitor.waiting().0), (2, 2));
-        monitor.lose(Path::new("b"));
-        monitor.lose(Path::new("never-there"));
-        assert_eq!((found(), monitor.waiting().0), (1, 1));
-        monitor.release(Path::new("a"));
-        assert_eq!((found(), monitor.waiting().0), (1, 0), "it was judged, so it stays found");
-    }
 }
