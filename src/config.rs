@@ -15,7 +15,7 @@ use crate::yaml_file::{self, YamlProblem};
 pub struct Config {
     /// Whether log lines are JSON.
     pub json_log: bool,
-    /// Absolute path of the workspace.
+    /// Absolute path of the workspace, without links.
     pub workspace: PathBuf,
     /// Holds `models/` and `runtime/`.
     pub data_dir: PathBuf,
@@ -92,7 +92,8 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming file, line and field, or the folder that is missing.
     pub fn resolve(options: &GlobalOptions) -> Result<Self, ConfigError> {
-        let workspace = std::path::absolute(&options.workspace)
+        // The real name, as watched folders go by it: the workspace's own files are told by it.
+        let workspace = std::fs::canonicalize(&options.workspace)
             .ok()
             .filter(|path| path.is_dir())
             .ok_or_else(|| ConfigError::NoWorkspace(options.workspace.clone()))?;

@@ -205,6 +205,11 @@ async fn join(
 }
 
 async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), StoreError> {
+    let (Source::Scan(roots) | Source::Watch(roots, ..)) = &source;
+    let (roots, excluded, monitor) =
+        (roots.clone(), scanner.excluded.clone(), Arc::clone(&scanner.monitor));
+    // Nobody waits for it: it only makes the progress bar wise.
+    tokio::task::spawn_blocking(move || reconcile::count_files(&roots, &excluded, &monitor));
     match source {
         Source::Scan(roots) => watch::scan_all(&roots, &scanner, &mut stop).await.map(|_| ()),
         Source::Watch(roots, watching, times) => {

@@ -1,10 +1,13 @@
 //! The log: structured lines on standard error. Standard output belongs to what commands print.
 
+use std::fmt;
 use std::io::{self, IsTerminal as _, Write};
 use std::sync::{Mutex, PoisonError};
 
 use tracing_subscriber::filter::{EnvFilter, LevelFilter};
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::fmt::format::Writer;
+use tracing_subscriber::fmt::time::FormatTime;
 
 /// How much is said and in which form.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +39,7 @@ pub fn start(telemetry: Telemetry) {
     let _ = if telemetry.json {
         builder.json().flatten_event(true).try_init()
     } else {
-        builder.compact().try_init()
+        builder.compact().with_timer(LocalTime).try_init()
     };
 }
 
@@ -48,6 +51,17 @@ pub fn divert_lines(printer: impl Fn(&[u8]) + Send + 'static) {
 /// Lines go to standard error again.
 pub fn release_lines() {
     *LINE_PRINTER.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// `21:36:05`, where this machine stands: what a person at a terminal wants to see.
+/// The JSON form has the full time in UTC.
+struct LocalTime;
+
+impl FormatTime for LocalTime {
+    fn format_time(&self, writer: &mut Writer<'_>) -> fmt::Result {
+        let time = jiff::ZonedDateTime::now();
+        write!(writer, "{:02}:{:02}:{:02}", time.hour(), time.minute(), time.second())
+    }
 }
 
 /// Writes each log line whole, through the diversion where there is one.

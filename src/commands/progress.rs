@@ -56,7 +56,7 @@ fn bar() -> ProgressBar {
     bar
 }
 
-const JUDGING: &str = "{bar:30} {pos}/{len} judged · {msg} · {eta} left";
+const JUDGING: &str = "{bar:30} {pos} of {len} files · {msg} · {eta} left";
 const LOOKING: &str = "{spinner} {msg}";
 
 /// A bar while there is a backlog; while there is none, one quiet line.
@@ -69,18 +69,18 @@ async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
     let mut interval = tokio::time::interval(Duration::from_millis(250));
     loop {
         interval.tick().await;
-        let (judged, found) = (monitor.judged.load(Relaxed), monitor.found.load(Relaxed));
-        let flagged = monitor.flagged.load(Relaxed);
-        let per_second = rate.per_second();
-        if found > judged {
+        let (judged, flagged) = (monitor.judged.load(Relaxed), monitor.flagged.load(Relaxed));
+        let (total, done) = (monitor.total.load(Relaxed), judged + monitor.passed.load(Relaxed));
+        let (per_second, (waiting, _)) = (rate.per_second(), monitor.waiting());
+        if done < total {
             bar.set_style(judging.clone());
-            bar.set_length(found);
-            bar.set_position(judged);
+            bar.set_length(total);
+            bar.set_position(done);
             bar.set_message(format!("{per_second:.1} pictures/s · {flagged} flagged"));
-        } else if monitor.scanned.load(Relaxed) {
+        } else {
             bar.set_style(looking.clone());
             bar.set_message(format!(
-                "watching · {judged} judged · {flagged} flagged · Ctrl-C ends"
+                "{judged} judged · {flagged} flagged · {waiting} waiting · Ctrl-C ends"
             ));
         }
         bar.tick();
@@ -147,7 +147,7 @@ pub(super) fn summary(monitor: &Monitor, took: Duration) -> String {
     add(flagged, "flagged for review");
     add(load(&monitor.unjudged), "of them could not be judged");
     add(load(&monitor.unchanged), "judged before");
-    add(load(&monitor.skipped), "skipped (no pictures)");
+    add(monitor.skipped(), "skipped (no pictures)");
     let (waiting, _) = monitor.waiting();
     add(waiting, "left for the next start");
     text

@@ -49,8 +49,7 @@ pub(super) struct WatchArgs {
 pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitCode> {
     let roots = roots(&args.folders, Missing::Make)?;
     let locks = roots.iter().map(|root| lock(root)).collect::<anyhow::Result<Vec<_>>>()?;
-    let polling = args.poll || config.watch.poll.unwrap_or(false);
-    let watching = if polling { Watching::Polling } else { Watching::Events };
+    let watching = watching(&args, &config, &roots);
     let times = WatchTimes {
         rescan: Duration::from_secs(60 * config.watch.rescan_minutes),
         ..WatchTimes::default()
@@ -66,6 +65,19 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
     run.close().await;
     ended?;
     Ok(ExitCode::Clean)
+}
+
+/// By events, but for folders where the kernel has none to tell.
+fn watching(args: &WatchArgs, config: &Config, roots: &[PathBuf]) -> Watching {
+    let polling = args.poll
+        || config.watch.poll.unwrap_or_else(|| {
+            let mut kinds = roots.iter().filter_map(|root| workspace::network_file_system(root));
+            kinds.next().is_some_and(|kind| {
+                info!(kind, "a network file system: scanning every few seconds");
+                true
+            })
+        });
+    if polling { Watching::Polling } else { Watching::Events }
 }
 
 /// What to do about a folder that is not there.
@@ -231,7 +243,7 @@ impl Run {
                         lag_ms: oldest.map_or(0, |since| {
                             u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
                         }),
-                        skipped: monitor.skipped.load(Relaxed),
+                        skipped: monitor.skipped(),
                         last_error: monitor.last_error(),
                     };
                     if let Err(error) = store.record_beat(&beat).await {

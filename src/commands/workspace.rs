@@ -8,6 +8,7 @@ use tracing::warn;
 
 use crate::cli;
 use crate::config::Config;
+use crate::moderation::escape::escape_path;
 use crate::moderation::{Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring};
 use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
 use crate::store::Store;
@@ -30,8 +31,35 @@ pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblem
 }
 
 /// The workspace's database, made where it is missing.
+///
+/// # Errors
+/// Also when the workspace lies on a network file system: SQLite's locks are not kept there, and
+/// two machines that write at once would destroy the database.
 pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
+    if let Some(kind) = network_file_system(&config.workspace) {
+        anyhow::bail!(
+            "the workspace {} lies on {kind}, where a database is not safe; name a local folder \
+             with --workspace (the watched folder may be on the network)",
+            escape_path(&config.workspace)
+        );
+    }
     Ok(Store::open(&config.database()).await?)
+}
+
+/// The network file system that a folder lies on, if it does: the kernel's events do not tell
+/// there what other machines write. Numbers are those of statfs(2).
+pub(super) fn network_file_system(folder: &Path) -> Option<&'static str> {
+    const KINDS: [(u64, &str); 7] = [
+        (0x6969, "NFS"),
+        (0x517b, "SMB"),
+        (0xff53_4d42, "CIFS"),
+        (0xfe53_4d42, "SMB2"),
+        (0x00c3_6400, "Ceph"),
+        (0x5346_414f, "AFS"),
+        (0x7375_7245, "Coda"),
+    ];
+    let found = u64::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()? & 0xffff_ffff;
+    KINDS.into_iter().find(|(number, _)| *number == found).map(|(_, kind)| kind)
 }
 
 /// The workspace's database; an error that says what to do where there is none yet.

@@ -175,8 +175,8 @@ impl Classifier {
 
 #[cfg(test)]
 mod tests {
-    use super::super::policy::{Prompt, tests::policy};
     use super::*;
+    use crate::moderation::policy::{Prompt, tests::policy};
     use proptest::prelude::*;
 
     fn unit(vector: &[f32]) -> Embedding {

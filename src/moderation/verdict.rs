@@ -165,9 +165,9 @@ pub fn verdict_over(classifiers: &[Classifier], views: &[Embedding], below: &Pat
 mod tests {
     use std::sync::Arc;
 
-    use super::super::policy::{Policy, Scope, tests::policy};
-    use super::super::score::LogitScale;
     use super::*;
+    use crate::moderation::policy::{Policy, Scope, tests::policy};
+    use crate::moderation::score::LogitScale;
 
     fn classifier(policy: Policy) -> Classifier {
         let unit = |v: [f32; 2]| Embedding::normalised(v.to_vec()).expect("has a direction");

@@ -11,16 +11,20 @@ use crate::moderation::Timestamp;
 /// Counters of one run. All of them only ever grow, but for what is in hand.
 #[derive(Debug, Default)]
 pub struct Monitor {
-    /// Pictures found (or believed to be pictures) that were not judged before.
-    pub found: AtomicU64,
+    /// Files in the folders, counted at the start.
+    pub total: AtomicU64,
+    /// Of these, how many need not be judged: judged before, or no pictures.
+    pub passed: AtomicU64,
     /// Files judged and written down.
     pub judged: AtomicU64,
     /// Of these, how many need a person.
     pub flagged: AtomicU64,
     /// Of these, how many could not be judged as pictures.
     pub unjudged: AtomicU64,
-    /// Files that are no pictures, by name nor by content, at the last full scan.
-    pub skipped: AtomicU64,
+    /// Links, pipes and the like, at the last full scan.
+    pub(super) special: AtomicU64,
+    /// Files that are pictures neither by name nor by content.
+    pub(super) no_pictures: AtomicU64,
     /// Files that were judged before and have not changed, at the last full scan.
     pub unchanged: AtomicU64,
     /// Of these, how many are neither allowed nor approved by a person.
@@ -46,6 +50,11 @@ impl Monitor {
     /// The file is written down, or turned out to be none of ours.
     pub(super) fn release(&self, path: &Path) {
         lock(&self.in_hand).remove(path);
+    }
+
+    /// Files and links that were skipped because they are no pictures.
+    pub fn skipped(&self) -> u64 {
+        self.special.load(Ordering::Relaxed) + self.no_pictures.load(Ordering::Relaxed)
     }
 
     /// How many files wait, and since when the oldest does.

@@ -1,7 +1,6 @@
 //! Reads, hashes and decodes: from a settled path to pixels at the model's size.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
@@ -87,14 +86,14 @@ impl Preparer {
                 if let Some(stat) = file::stat_regular(&sighting.path)
                     && self.no_pictures.insert(&sighting.path, stat)
                 {
-                    count(&self.monitor.skipped);
+                    count(&self.monitor.no_pictures);
                 }
-                self.monitor.found.fetch_sub(1, Ordering::Relaxed);
+                count(&self.monitor.passed);
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
             Reading::Gone => {
-                self.monitor.found.fetch_sub(1, Ordering::Relaxed);
+                count(&self.monitor.passed);
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }

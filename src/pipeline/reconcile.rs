@@ -3,7 +3,6 @@
 use std::collections::HashSet;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::mpsc;
@@ -13,7 +12,7 @@ use crate::moderation::Sighting;
 use crate::moderation::escape::escape_path;
 use crate::store::{FileStat, Standing, Store, StoreError};
 
-use super::monitor::Monitor;
+use super::monitor::{Monitor, count};
 use super::settle::{Candidate, Hint};
 use super::walk::{Excluded, Found, walk};
 
@@ -53,8 +52,8 @@ pub(super) struct Scanner {
 /// What one scan came upon.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
-    /// Links, pipes, and files known to be no pictures.
-    pub skipped: u64,
+    /// Links, pipes and the like.
+    pub special: u64,
     /// Judged before, and the same since.
     pub unchanged: u64,
     /// Of these, how many are neither allowed nor approved by a person.
@@ -102,10 +101,10 @@ impl Scanner {
         for found in batch {
             match found {
                 Found::File(path, stat) if self.no_pictures.contains(&path, stat) => {
-                    scanned.skipped += 1;
+                    count(&self.monitor.passed);
                 }
                 Found::File(path, stat) => files.push((path, stat)),
-                Found::Special => scanned.skipped += 1,
+                Found::Special => scanned.special += 1,
                 Found::Unreadable(path, error) => {
                     warn!(path = %escape_path(&path), %error, "can't be read");
                     self.monitor.went_wrong(format_args!("{}: {error}", escape_path(&path)));
@@ -116,16 +115,28 @@ impl Scanner {
         let standing = self.store.standing(&files).await?;
         for ((path, _), standing) in files.into_iter().zip(standing) {
             if standing != Standing::New {
+                count(&self.monitor.passed);
                 scanned.unchanged += 1;
                 scanned.flagged_before += u64::from(standing == Standing::Flagged);
                 continue;
             }
             let sighting = Sighting { path, root: root.to_owned() };
-            self.monitor.found.fetch_add(1, Ordering::Relaxed);
             if self.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_err() {
                 return Ok(false);
             }
         }
         Ok(true)
+    }
+}
+
+/// Counts the files below the roots, so that progress can say how much is left.
+pub(super) fn count_files(roots: &[PathBuf], excluded: &Excluded, monitor: &Monitor) {
+    for root in roots {
+        walk(root, excluded, |found| {
+            if matches!(found, Found::File(..)) {
+                count(&monitor.total);
+            }
+            true
+        });
     }
 }

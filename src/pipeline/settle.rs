@@ -202,15 +202,15 @@ fn settled(waiting: &mut HashMap<PathBuf, Waiting>, path: &Path, times: SettleTi
 
 #[cfg(test)]
 mod tests {
-    use super::super::stopper;
     use super::*;
+    use crate::pipeline::stopper;
 
     struct Bench {
         dir: tempfile::TempDir,
         candidates: mpsc::Sender<Candidate>,
         feedback: mpsc::UnboundedSender<Feedback>,
         ready: mpsc::Receiver<Sighting>,
-        stopper: super::super::Stopper,
+        stopper: crate::pipeline::Stopper,
         settling: tokio::task::JoinHandle<()>,
     }
 

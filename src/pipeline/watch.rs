@@ -229,7 +229,7 @@ pub(super) async fn scan_all(
     stop: &mut Stop,
 ) -> Result<Roots, StoreError> {
     let monitor = &scanner.monitor;
-    let (mut skipped, mut unchanged, mut flagged_before) = (0, 0, 0);
+    let (mut special, mut unchanged, mut flagged_before) = (0, 0, 0);
     let mut there = Roots::AllThere;
     for root in roots {
         if !root.is_dir() {
@@ -245,15 +245,15 @@ pub(super) async fn scan_all(
             found = scanner.scan(root, root) => found?,
             () = stop.requested() => return Ok(there),
         };
-        skipped += found.skipped;
+        special += found.special;
         unchanged += found.unchanged;
         flagged_before += found.flagged_before;
     }
-    monitor.skipped.store(skipped, Ordering::Relaxed);
+    monitor.special.store(special, Ordering::Relaxed);
     monitor.unchanged.store(unchanged, Ordering::Relaxed);
     monitor.flagged_before.store(flagged_before, Ordering::Relaxed);
     if !monitor.scanned.swap(true, Ordering::Relaxed) {
-        info!(unchanged, skipped, "scanned the folders once");
+        info!(unchanged, "scanned the folders once");
     }
     Ok(there)
 }

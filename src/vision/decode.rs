@@ -213,7 +213,8 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
         still.image.apply_orientation(still.orientation);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
-        let square = spec.square(width, height, 3, rgb.as_raw()).ok_or(Flaw::NoPixels)?;
+        let source = Raster { width, height, channels: 3, pixels: rgb.as_raw() };
+        let square = spec.square(&source).ok_or(Flaw::NoPixels)?;
         Ok(Views {
             views: vec![Pixels { size: spec.size, rgb: square }],
             facts: PictureFacts {
@@ -416,31 +417,26 @@ impl Gallery<'_> {
     /// Adds the view of a picture, or its two views when something shines through.
     fn hang(&mut self, mut image: DynamicImage) -> Result<(), Flaw> {
         let (width, height) = (image.width(), image.height());
-        match &mut image {
-            DynamicImage::ImageRgb8(rgb) => {
-                let square = self.spec.square(width, height, 3, rgb.as_raw());
-                self.add(square.ok_or(Flaw::NoPixels)?);
-            }
-            DynamicImage::ImageRgba8(rgba) => {
-                let transparent = rgba.pixels().any(|pixel| pixel.0[3] < 255);
-                if transparent {
-                    premultiply(rgba.as_flat_samples_mut().samples);
-                    self.has_alpha = true;
-                }
-                // Resizing and laying over a background are both linear, so the large picture
-                // is resized once and the small one is laid over both.
-                let square = self.spec.square(width, height, 4, rgba.as_raw());
-                let square = square.ok_or(Flaw::NoPixels)?;
-                self.add(over(&square, 255));
-                if transparent {
-                    self.add(over(&square, 0));
-                }
-            }
-            // `shown` answers one of the two above.
-            other => {
-                let square = self.spec.square(width, height, 3, other.to_rgb8().as_raw());
-                self.add(square.ok_or(Flaw::NoPixels)?);
-            }
+        let square = |channels, pixels: &[u8]| {
+            let source = Raster { width, height, channels, pixels };
+            self.spec.square(&source).ok_or(Flaw::NoPixels)
+        };
+        let DynamicImage::ImageRgba8(rgba) = &mut image else {
+            let rgb = square(3, &image.into_rgb8())?;
+            self.add(rgb);
+            return Ok(());
+        };
+        let transparent = rgba.pixels().any(|pixel| pixel.0[3] < 255);
+        if transparent {
+            premultiply(rgba.as_flat_samples_mut().samples);
+        }
+        // Resizing and laying over a background are both linear, so the large picture is resized
+        // once and the small one is laid over both.
+        let small = square(4, rgba)?;
+        self.add(over(&small, 255));
+        if transparent {
+            self.has_alpha = true;
+            self.add(over(&small, 0));
         }
         Ok(())
     }

@@ -101,6 +101,8 @@ fn canonical(text: &str, rule: Canonicalize) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
 
     #[test]
@@ -112,5 +114,44 @@ mod tests {
             canonical(text, Canonicalize::LowerNoAsciiPunctuation),
             "a receipt from a shop ½–é"
         );
+    }
+    #[test]
+    #[expect(clippy::print_stderr, reason = "a test that checks nothing must say so")]
+    fn ids_are_those_of_the_reference() {
+        let reference = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/reference");
+        if !reference.is_dir() {
+            eprintln!("SKIPPED: ../shared/reference is not here, so no ids were compared");
+            return;
+        }
+        for (family, context_length, pad_id, canonicalize) in [
+            ("clip-tiny", 77, 49_407, Canonicalize::None),
+            ("siglip-tiny", 64, 1, Canonicalize::LowerNoAsciiPunctuation),
+            ("siglip2-tiny", 64, 0, Canonicalize::Lower),
+        ] {
+            let read = |name| std::fs::read(reference.join(family).join(name)).expect("a file");
+            let golden: serde_json::Value =
+                serde_json::from_slice(&read("golden.json")).expect("JSON");
+            let spec = TextSpec { context_length, pad_id, canonicalize };
+            let reader = TextReader::new(spec, &read("tokenizer.json")).expect("a tokenizer");
+            let prompts = golden["prompts"].as_array().expect("a list");
+            assert!(!prompts.is_empty());
+            for (prompt, ids) in prompts.iter().zip(golden["input_ids"].as_array().expect("ids")) {
+                let prompt = prompt.as_str().expect("a text");
+                let tokens = reader.read(prompt).expect("short enough");
+                assert_eq!(serde_json::json!(tokens.ids), *ids, "{family}: {prompt}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_text_is_refused_and_a_short_one_padded() {
+        let json = include_bytes!("../../models/builtin/tokenizer.json");
+        let spec = TextSpec { context_length: 4, pad_id: 9, canonicalize: Canonicalize::None };
+        let reader = TextReader::new(spec, json).expect("a tokenizer");
+        let tokens = reader.read("a photo").expect("short enough");
+        assert_eq!((tokens.length, &tokens.ids[2..]), (2, [9, 9].as_slice()));
+        assert!(reader.read("a photo of a").is_ok());
+        let error = reader.read("a photo of a cat").expect_err("too long");
+        assert!(matches!(error, VisionError::PromptTooLong { tokens: 5, limit: 4, .. }), "{error}");
     }
 }

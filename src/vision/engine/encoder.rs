@@ -3,13 +3,14 @@
 use std::borrow::Cow;
 use std::thread;
 
+use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
-use super::super::model::{ModelFiles, Network};
-use super::super::tokenize::{TextReader, Tokens};
-use super::super::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 use super::{Device, Engine, EngineOptions, FoundEngine};
+use crate::vision::model::{ModelFiles, Network};
+use crate::vision::tokenize::{TextReader, Tokens};
+use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
 /// The built-in [`Encoder`].
 pub(super) struct Towers {
@@ -317,8 +318,10 @@ fn session(
     files: &ModelFiles,
     tower: Tower,
 ) -> ort::Result<Session> {
-    let mut builder = Session::builder(&engine.environment)?;
-    // tract knows none of these options and optimises anyway.
+    // The default with ONNX Runtime; tract, not told, runs the graph as it was written.
+    let mut builder = Session::builder(&engine.environment)?
+        .with_optimization_level(GraphOptimizationLevel::All)?;
+    // tract knows none of these options.
     if let FoundEngine::OnnxRuntime { .. } = engine.found {
         builder = builder
             .with_intra_threads(options.threads)?

@@ -91,8 +91,8 @@ pub fn builtin() -> Result<Model, VisionError> {
 mod tests {
     use sha2::{Digest, Sha256};
 
-    use super::super::hex;
     use super::*;
+    use crate::vision::model::hex;
 
     #[test]
     fn the_compiled_files_are_those_of_the_description() {

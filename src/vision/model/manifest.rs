@@ -6,10 +6,10 @@ use std::path::{Component, Path};
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 
-use super::super::tokenize::{Canonicalize, TextSpec};
-use super::super::{ImageSpec, ModelCard, ModelKind, Resample, Resize, Tower, VisionError};
 use super::{Model, ModelFiles, TOKENIZER_FILE, TensorNames, hex};
 use crate::moderation::{Fingerprint, LogitScale};
+use crate::vision::tokenize::{Canonicalize, TextSpec};
+use crate::vision::{ImageSpec, ModelCard, ModelKind, Resample, Resize, Tower, VisionError};
 
 /// A description that was read and makes sense.
 #[derive(Debug)]
@@ -261,7 +261,7 @@ mod tests {
     use super::*;
 
     fn builtin() -> String {
-        String::from_utf8(super::super::builtin::FILES.manifest.to_vec()).expect("UTF-8")
+        String::from_utf8(crate::vision::model::builtin::FILES.manifest.to_vec()).expect("UTF-8")
     }
 
     fn error(yaml: &str) -> String {

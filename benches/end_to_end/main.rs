@@ -1,0 +1,193 @@
+//! How fast `modtool scan` is, beside what the machine could do: `just bench`.
+//!
+//! Everything is measured in one run, because machines differ and are noisy; the figure that
+//! counts is the ratio. The ideal is what the cores could do if they did nothing but hash, decode
+//! and encode: `cores / (hash + decode + encode)`, each cost measured alone, on one thread.
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand")]
+#![expect(clippy::cast_precision_loss, reason = "figures for people")]
+
+mod pictures;
+
+use std::error::Error;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use modtool::moderation::ItemId;
+use modtool::vision::engine::{self, EngineChoice, EngineOptions};
+use modtool::vision::{Limits, Pixels, decode, model};
+
+type Answer<T> = Result<T, Box<dyn Error>>;
+
+/// Measure the bare costs with one engine: how this program calls itself.
+const BARE: &str = "__bare-costs";
+
+fn main() -> Answer<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    match arguments.iter().position(|argument| argument == BARE) {
+        Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
+        None => compare(arguments.iter().any(|argument| argument == "--small")),
+    }
+}
+
+fn compare(small: bool) -> Answer<()> {
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pictures");
+    // A tenth of the pictures shows that the benchmark works; its figures say little.
+    let share = if small { 10 } else { 1 };
+    let sets = [
+        ("at most 1 megapixel", pictures::small(&folder, 3000 / share)?),
+        ("12 megapixels", pictures::large(&folder, 200 / share)?),
+    ];
+    let cores = std::thread::available_parallelism()?.get();
+    println!("{cores} cores; pictures a second, and milliseconds of one core for each picture\n");
+    println!(
+        "{:<20} {:<12} {:>8} {:>8} {:>6}   {:>6} {:>7} {:>7}   {:>9}",
+        "set", "engine", "scan", "ideal", "ratio", "hash", "decode", "encode", "peak MiB"
+    );
+    for engine in ["onnxruntime", "tract"] {
+        for (name, set) in &sets {
+            let Some(bare) = bare_costs_in_child(engine, set)? else {
+                println!("{name:<20} {engine:<12} skipped: the engine was not found");
+                continue;
+            };
+            let scan = scan(engine, set)?;
+            let ideal = cores as f64 / (bare.hash + bare.decode + bare.encode);
+            println!(
+                "{:<20} {:<12} {:>8.1} {:>8.1} {:>6.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
+                name,
+                engine,
+                scan.rate,
+                ideal,
+                scan.rate / ideal,
+                bare.hash * 1e3,
+                bare.decode * 1e3,
+                bare.encode * 1e3,
+                scan.peak_mib
+            );
+        }
+    }
+    Ok(())
+}
+
+/// Seconds of one core for a picture.
+#[derive(Debug, Clone, Copy)]
+struct Bare {
+    hash: f64,
+    decode: f64,
+    encode: f64,
+}
+
+fn bare_costs_in_child(engine: &str, set: &Path) -> Answer<Option<Bare>> {
+    let output = Command::new(std::env::current_exe()?)
+        .args([BARE, engine])
+        .arg(set)
+        .stderr(Stdio::inherit())
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+    Ok(match numbers[..] {
+        [hash, decode, encode] => Some(Bare { hash, decode, encode }),
+        _ => None,
+    })
+}
+
+/// Prints the three costs, or nothing when there is no such engine.
+fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
+    let choice = if engine == "tract" { EngineChoice::Tract } else { EngineChoice::OnnxRuntime };
+    let Ok(found) = engine::choose(choice, None, &data_dir()?, &modtool_binary()) else {
+        return Ok(());
+    };
+    let options = EngineOptions { threads: 1, ..EngineOptions::default() };
+    let model = model::builtin::builtin()?;
+    let mut encoder = engine::open(&model, &engine::start(&found)?, options)?;
+    let files: Vec<Vec<u8>> = files_of(set)?
+        .iter()
+        // Enough for a stable mean, and it fits in memory.
+        .step_by((files_of(set)?.len() / 200).max(1))
+        .map(std::fs::read)
+        .collect::<Result<_, _>>()?;
+    let (hash, _) = mean(&files, |bytes| ItemId::of_bytes(bytes));
+    let (spec, limits) = (encoder.model().image.clone(), Limits::default());
+    let (decode, views) = mean(&files, |bytes| decode::views(bytes, &spec, &limits));
+    let mut pixels: Vec<Pixels> = Vec::new();
+    for view in views {
+        pixels.extend(view.map_err(|flaw| flaw.to_string())?.views);
+    }
+    encoder.embed_images(&pixels[..8.min(pixels.len())])?;
+    let batches: Vec<&[Pixels]> = pixels.chunks(8).collect();
+    let (batch, embedded) = mean(&batches, |batch| encoder.embed_images(batch));
+    embedded.into_iter().collect::<Result<Vec<_>, _>>()?;
+    let encode = batch * batches.len() as f64 / files.len() as f64;
+    println!("{hash} {decode} {encode}");
+    Ok(())
+}
+
+/// Mean seconds of `work` over the items, and what it answered.
+fn mean<T, U>(items: &[T], mut work: impl FnMut(&T) -> U) -> (f64, Vec<U>) {
+    let start = Instant::now();
+    let answers: Vec<U> = items.iter().map(&mut work).collect();
+    (start.elapsed().as_secs_f64() / items.len() as f64, answers)
+}
+
+struct Scan {
+    rate: f64,
+    peak_mib: f64,
+}
+
+/// The real binary, in a new workspace.
+fn scan(engine: &str, set: &Path) -> Answer<Scan> {
+    let workspace = tempfile::tempdir()?;
+    let start = Instant::now();
+    let mut child = Command::new(modtool_binary())
+        .args(["scan", "--quiet", "--engine", engine, "--workspace"])
+        .arg(workspace.path())
+        .arg(set)
+        .env("MODTOOL_DATA_DIR", data_dir()?)
+        .stdout(Stdio::null())
+        .spawn()?;
+    let status_file = format!("/proc/{}/status", child.id());
+    let mut peak_mib = 0.0;
+    let ended = loop {
+        if let Some(ended) = child.try_wait()? {
+            break ended;
+        }
+        peak_mib = peak(&status_file).unwrap_or(peak_mib);
+        std::thread::sleep(Duration::from_millis(20));
+    };
+    // 1: something was flagged, which is no failure here.
+    if !matches!(ended.code(), Some(0 | 1)) {
+        return Err(format!("modtool scan ended with {ended}").into());
+    }
+    let rate = files_of(set)?.len() as f64 / start.elapsed().as_secs_f64();
+    Ok(Scan { rate, peak_mib })
+}
+
+/// `VmHWM` of proc(5), in MiB.
+fn peak(status_file: &str) -> Option<f64> {
+    let status = std::fs::read_to_string(status_file).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kib: f64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib / 1024.0)
+}
+
+fn files_of(set: &Path) -> Answer<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(set)? {
+        files.push(entry?.path());
+    }
+    files.sort();
+    Ok(files)
+}
+
+fn modtool_binary() -> PathBuf {
+    PathBuf::from(env!("CARGO_BIN_EXE_modtool"))
+}
+
+/// Where `modtool runtime install` puts the library, so that it is found here too.
+fn data_dir() -> Answer<PathBuf> {
+    if let Some(dir) = std::env::var_os("MODTOOL_DATA_DIR") {
+        return Ok(dir.into());
+    }
+    let home = std::env::var_os("HOME").ok_or("there is no HOME")?;
+    Ok(Path::new(&home).join(".local/share/modtool"))
+}

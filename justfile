@@ -1,0 +1,32 @@
+# One recipe for each step of .ci/run; `just check` runs them all.
+
+default:
+    @just --list
+
+# Everything that a change must pass
+check: format clippy docs test smoke
+
+format:
+    cargo fmt --check
+
+clippy:
+    cargo clippy --all-targets --locked -- -D warnings
+
+docs:
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+
+# The same as `cargo nextest run`, which is faster
+test:
+    cargo test --locked
+
+smoke:
+    cargo build --release --locked
+    .ci/smoke target/release/modtool
+
+# Pictures a second of `scan` on both engines, beside what the machine could do (10 minutes)
+bench:
+    cargo bench --bench end_to_end
+
+# Advisories, licences, sources and duplicate versions (needs cargo-deny)
+deny:
+    cargo deny check

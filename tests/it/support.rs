@@ -1,0 +1,45 @@
+//! What the tests share: a private workspace, pictures, odd files, waiting with a deadline.
+
+pub mod font;
+pub mod odd;
+pub mod pictures;
+pub mod workspace;
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+/// Asks again and again until there is an answer.
+///
+/// # Panics
+/// When there is none after `deadline`, saying what was waited for.
+pub fn until<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(answer) = ask() {
+            return answer;
+        }
+        assert!(start.elapsed() < deadline, "{what}: not within {deadline:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+/// Says that a test proves nothing here, past the capturing of the test harness.
+pub fn skipped(test: &str, why: &str) {
+    // Nobody to tell is no reason to fail.
+    let _ = writeln!(std::io::stderr(), "\n*** SKIPPED {test}: {why} ***");
+}
+
+/// The free photos that the project carries; `tests/data/photos/README.md` says whose they are.
+pub fn photo(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/photos").join(name)
+}
+
+/// All of them: everyday things that no policy should flag.
+pub const PHOTOS: &[&str] = &[
+    "grapes-small.png",
+    "jumper.jpg",
+    "nectarines-progressive.jpg",
+    "peaches.webp",
+    "trousers.jpg",
+];
