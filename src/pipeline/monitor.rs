@@ -42,18 +42,10 @@ impl Monitor {
         let mut in_hand = lock(&self.in_hand);
         if !in_hand.contains_key(path) {
             in_hand.insert(path.to_owned(), Instant::now());
-            count(&self.found);
         }
     }
 
-    /// The file went away before anyone looked into it.
-    pub(super) fn lose(&self, path: &Path) {
-        if lock(&self.in_hand).remove(path).is_some() {
-            self.found.fetch_sub(1, Ordering::Relaxed);
-        }
-    }
-
-    /// The file is written down, or turned out to be none of ours.
+    /// The file is written down, went away, or turned out to be none of ours.
     pub(super) fn release(&self, path: &Path) {
         lock(&self.in_hand).remove(path);
     }
@@ -101,17 +93,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_found_once_however_often_it_is_told_of() {
+    fn a_file_is_in_hand_once_however_often_it_is_told_of() {
         let monitor = Monitor::default();
-        let found = || monitor.found.load(Ordering::Relaxed);
         monitor.take(Path::new("a"));
+        let since = monitor.waiting().1;
         monitor.take(Path::new("a"));
         monitor.take(Path::new("b"));
-        assert_eq!((found(), monitor.waiting().0), (2, 2));
-        monitor.lose(Path::new("b"));
-        monitor.lose(Path::new("never-there"));
-        assert_eq!((found(), monitor.waiting().0), (1, 1));
+        assert_eq!(monitor.waiting(), (2, since), "the first time counts");
         monitor.release(Path::new("a"));
-        assert_eq!((found(), monitor.waiting().0), (1, 0), "it was judged, so it stays found");
+        monitor.release(Path::new("never-there"));
+        assert_eq!(monitor.waiting().0, 1);
     }
 }

@@ -135,7 +135,7 @@ pub(super) async fn settle(
                         permit.send(sighting);
                     }
                     Settled::NotYet => {}
-                    Settled::Gone => monitor.lose(&path),
+                    Settled::Gone => monitor.release(&path),
                 }
             }
         }
@@ -165,7 +165,7 @@ fn wait(
     let Candidate { sighting, mut hint } = candidate;
     let Some(stat) = stat_regular(&sighting.path) else {
         waiting.remove(&sighting.path);
-        monitor.lose(&sighting.path);
+        monitor.release(&sighting.path);
         return;
     };
     if let Some(before) = waiting.get(&sighting.path) {
