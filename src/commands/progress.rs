@@ -72,7 +72,9 @@ async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
         let (judged, flagged) = (monitor.judged.load(Relaxed), monitor.flagged.load(Relaxed));
         let (total, done) = (monitor.total.load(Relaxed), judged + monitor.passed.load(Relaxed));
         let (per_second, (waiting, _)) = (rate.per_second(), monitor.waiting());
-        if done < total {
+        // A file that was counted and went away since must not keep the bar from ending.
+        let over = monitor.scanned.load(Relaxed) && waiting == 0;
+        if done < total && !over {
             bar.set_style(judging.clone());
             bar.set_length(total);
             bar.set_position(done);

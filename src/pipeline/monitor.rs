@@ -37,17 +37,15 @@ pub struct Monitor {
 }
 
 impl Monitor {
-    /// Counts one more file in hand; true when it was not in hand already.
-    pub(super) fn take(&self, path: &Path) -> bool {
+    /// Counts one more file in hand, unless it is in hand already.
+    pub(super) fn take(&self, path: &Path) {
         let mut in_hand = lock(&self.in_hand);
-        if in_hand.contains_key(path) {
-            return false;
+        if !in_hand.contains_key(path) {
+            in_hand.insert(path.to_owned(), Instant::now());
         }
-        in_hand.insert(path.to_owned(), Instant::now());
-        true
     }
 
-    /// The file is written down, or turned out to be none of ours.
+    /// The file is written down, went away, or turned out to be none of ours.
     pub(super) fn release(&self, path: &Path) {
         lock(&self.in_hand).remove(path);
     }
@@ -88,4 +86,22 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Timestamp(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_is_in_hand_once_however_often_it_is_told_of() {
+        let monitor = Monitor::default();
+        monitor.take(Path::new("a"));
+        let since = monitor.waiting().1;
+        monitor.take(Path::new("a"));
+        monitor.take(Path::new("b"));
+        assert_eq!(monitor.waiting(), (2, since), "the first time counts");
+        monitor.release(Path::new("a"));
+        monitor.release(Path::new("never-there"));
+        assert_eq!(monitor.waiting().0, 1);
+    }
 }

@@ -68,7 +68,7 @@ pub struct Views {
 /// What a file is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PictureFacts {
-    /// By its bytes, as [`sniff`] says.
+    /// By its bytes, as [`sniff()`] says.
     pub format: &'static str,
     /// As shown: after a rotation that the file asks for.
     pub width: u32,
@@ -100,7 +100,7 @@ pub enum Flaw {
     /// A format that this build can't decode.
     #[error("{format} pictures can't be read by this build")]
     UnsupportedFormat {
-        /// By its bytes, as [`sniff`] says.
+        /// By its bytes, as [`sniff()`] says.
         format: &'static str,
     },
     /// A side of length 0.
@@ -170,13 +170,13 @@ pub enum Flaw {
     /// The file stops before the picture does.
     #[error("the {format} is cut off")]
     Truncated {
-        /// By its bytes, as [`sniff`] says.
+        /// By its bytes, as [`sniff()`] says.
         format: &'static str,
     },
     /// The decoder does not understand it.
     #[error("the {format} is broken: {detail}")]
     Malformed {
-        /// By its bytes, as [`sniff`] says.
+        /// By its bytes, as [`sniff()`] says.
         format: &'static str,
         /// The decoder's words, shortened.
         detail: String,
@@ -184,7 +184,7 @@ pub enum Flaw {
     /// The decoder gave up in disorder.
     #[error("the {format} decoder failed on it")]
     Panicked {
-        /// By its bytes, as [`sniff`] says.
+        /// By its bytes, as [`sniff()`] says.
         format: &'static str,
     },
 }
@@ -370,11 +370,11 @@ fn policy_views(
     let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
-    // no animations show it.
-    if frames <= 1 || format == Format::Png {
+    // no animations show it, the others never do.
+    if frames.is_none() || format == Format::Png {
         gallery.hang(shown(still))?;
     }
-    if frames > 1 {
+    if let Some(frames) = frames {
         animation::each_chosen_frame(format, bytes, limits, frames, |image| {
             gallery.hang(shown(Still { image, full, orientation, profile: profile.clone() }))
         })?;
@@ -383,7 +383,7 @@ fn policy_views(
         format: format.name(),
         width,
         height,
-        frames: frames.max(1),
+        frames: frames.unwrap_or(1),
         has_alpha: gallery.has_alpha,
     };
     Ok(Views { views: gallery.views, facts })

@@ -354,9 +354,11 @@ fn the_picture_is_drawn_in_its_pane_and_not_below_a_popup() {
             assert_ne!(buffer[(column, row.y)].bg, Color::Rgb(200, 0, 0), "over the queue");
         }
     }
-    desk.press('?');
-    assert_eq!(red(&screen(&desk.state, &mut pictures)), 0);
-    desk.press('?');
+    for (open, close) in [(Key::Char('?'), Key::Char('?')), (Key::Char('p'), Key::Esc)] {
+        desk.send(Event::Key(open));
+        assert_eq!(red(&screen(&desk.state, &mut pictures)), 0);
+        desk.send(Event::Key(close));
+    }
     assert!(red(&screen(&desk.state, &mut pictures)) > 10);
     desk.press('V');
     assert_eq!(red(&screen(&desk.state, &mut pictures)), 0, "hidden again");

@@ -11,7 +11,8 @@ use crate::moderation::{
 };
 use crate::tui::keymap::{Command, KEYS, Place, command_for};
 use crate::tui::state::{
-    Detail, Extent, MessageKind, Mode, NoPicture, Picture, Pictures, RequestId, Reveal, Watcher,
+    Detail, Draft, Extent, MessageKind, Mode, NoPicture, Picture, Pictures, RequestId, Reveal,
+    Watcher,
 };
 use crate::tui::update::{LONG_PAGE, LONGEST_NOTE, PAGE, allows};
 use crate::tui::{Direction, Effect, Event, Key};
@@ -339,6 +340,21 @@ fn a_reason_and_a_note_go_with_the_decision_and_not_with_the_next() {
     let Effect::Decide { reason, note, .. } = &effects[0] else { panic!("{effects:?}") };
     assert_eq!(*reason, Some(policy("weapons")));
     assert_eq!(note.as_deref(), Some("q is no command here pasted[2J"));
+    desk.answer_detail();
+    let effects = desk.press('r');
+    assert!(matches!(effects[0], Effect::Decide { reason: None, note: None, .. }));
+}
+
+#[test]
+fn what_was_meant_for_one_item_never_goes_to_another() {
+    let mut desk = Desk::explained(80, 24, many(1, 3));
+    desk.press('1');
+    desk.press('n');
+    desk.press('x');
+    desk.send(Event::Key(Key::Enter));
+    assert!(desk.state.draft.reason.is_some() && desk.state.draft.note.is_some());
+    desk.press('j');
+    assert_eq!((&desk.state.draft, desk.state.reveal), (&Draft::default(), Reveal::Hidden));
     desk.answer_detail();
     let effects = desk.press('r');
     assert!(matches!(effects[0], Effect::Decide { reason: None, note: None, .. }));

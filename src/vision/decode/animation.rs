@@ -9,13 +9,15 @@ use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder};
 
 use super::{Flaw, Format, Limits};
 
-/// How many frames the file holds, by a walk over its blocks that decodes nothing.
-pub(super) fn frame_count(format: Format, bytes: &[u8]) -> u32 {
+/// How many frames the animation has, by a walk over the file's blocks that decodes nothing;
+/// `None` for a still.
+pub(super) fn frame_count(format: Format, bytes: &[u8]) -> Option<u32> {
     match format {
-        Format::Jpeg => 1,
-        Format::Gif => gif_frames(bytes),
-        Format::Png => png_frames(bytes).unwrap_or(1),
-        Format::WebP => webp_frames(bytes),
+        Format::Jpeg => None,
+        Format::Gif => Some(gif_frames(bytes)).filter(|frames| *frames > 1),
+        // An animation of one frame may still show another picture than the still.
+        Format::Png => png_frames(bytes).filter(|frames| *frames > 0),
+        Format::WebP => Some(webp_frames(bytes)).filter(|frames| *frames > 0),
     }
 }
 

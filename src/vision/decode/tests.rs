@@ -356,6 +356,10 @@ fn an_animations_hidden_picture_is_seen_as_well() {
     let views = seen(&animated_png(3, Some(&hidden))).expect("a good picture").views;
     let found: Vec<[u8; 3]> = views.iter().map(|view| at(view, 4, 4)).collect();
     assert_eq!(found, [[200, 0, 0], [0; 3], [10; 3], [20; 3]]);
+    // One frame is enough to be shown in place of the still.
+    let views = seen(&animated_png(1, Some(&hidden))).expect("a good picture").views;
+    let found: Vec<[u8; 3]> = views.iter().map(|view| at(view, 4, 4)).collect();
+    assert_eq!(found, [[200, 0, 0], [0; 3]]);
 }
 
 #[test]
