@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::support::pictures::{
     chat, identity_card, jpeg, meadow, noise, page, phone, png, receipt, still_life,
 };
-use crate::support::workspace::{Workspace, flagging};
+use crate::support::workspace::{PATIENCE, Running, Workspace, flagging};
 use crate::support::{PHOTOS, photo};
 
 /// Pictures that no policy may flag.
@@ -202,4 +202,22 @@ fn the_workspaces_own_files_are_no_uploads() {
     std::os::unix::fs::symlink(&root, workspace.outside().join("link")).expect("linked");
     workspace.run(&["scan", "outside/link", "--workspace", "outside/link"]).expect_code(0);
     assert_eq!(workspace.verdicts().len(), 1);
+}
+
+#[tokio::test]
+async fn many_first_starts_at_once_make_one_database() {
+    let workspace = Workspace::with_one_policy();
+    for seed in 0..3 {
+        workspace.upload(format!("{seed}.png"), png(&meadow(seed)));
+    }
+    let scan = || Running::start(workspace.command(&["scan", "uploads"]));
+    let mut scans: Vec<_> = (0..6).map(|_| scan()).collect();
+    for scan in &mut scans {
+        let status = scan.ended(PATIENCE);
+        assert_eq!(status.code(), Some(0), "{}", scan.err());
+    }
+    assert_eq!(workspace.verdicts().len(), 3);
+    // Each of them may have judged each file; what they say is one chain.
+    let told: usize = scans.iter().map(|scan| scan.err().matches(" verdict ").count()).sum();
+    crate::store::assert_audit_holds(&workspace.path().join("modtool.db"), told).await;
 }

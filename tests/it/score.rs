@@ -97,10 +97,10 @@ fn scores_are_those_that_scan_stores() {
     ];
     workspace.scan().expect_code(1);
     let paths: Vec<&Path> = paths.iter().map(PathBuf::as_path).collect();
-    let scored = score(&workspace, &paths, &[]).expect_code(1).json_lines();
-    let stored = workspace.verdicts();
-    for line in &scored {
-        let row = stored.iter().find(|row| row["path"] == line["path"]).expect("stored");
+    let lines = score(&workspace, &paths, &[]).expect_code(1).json_lines();
+    let rows = workspace.verdicts();
+    for line in &lines {
+        let row = rows.iter().find(|row| row["path"] == line["path"]).expect("stored");
         for field in ["item", "model", "fingerprint", "outcome", "reason"] {
             assert_eq!(line[field], row[field], "{field} of {}", line["path"]);
         }

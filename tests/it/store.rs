@@ -246,18 +246,18 @@ async fn a_policy_that_comes_later_asks_again_only_for_what_no_person_looked_at(
     let mut sharper = policy("weapons", Severity::High);
     sharper.prompts[0].text = "a rifle".into();
     let judges = Judges::announce(&bench.store, vec![sharper]).await;
-    let judged = judges.judged("a.png", b"a", &[0.8]);
-    assert!(!judges.record(&bench.store, judged, 4).await.task_opened);
+    let sharper = judges.judged("a.png", b"a", &[0.8]);
+    assert!(!judges.record(&bench.store, sharper, 4).await.task_opened);
     // A new policy flags it: a person has not looked at it for that.
     let later = vec![policy("weapons", Severity::High), policy("alcohol", Severity::Low)];
     let judges = Judges::announce(&bench.store, later).await;
-    let judged = judges.judged("a.png", b"a", &[0.7, 0.6]);
-    assert!(judges.record(&bench.store, judged.clone(), 5).await.task_opened);
+    let by_both = judges.judged("a.png", b"a", &[0.7, 0.6]);
+    assert!(judges.record(&bench.store, by_both.clone(), 5).await.task_opened);
     let task = bench.only_task().await;
     let detail = bench.store.task_detail(task.id).await.expect("read").expect("there");
     assert_eq!(detail.decisions.len(), 1, "what was decided before is shown");
     bench.decide(Action::Approve, "ana", 6).await;
-    assert!(!judges.record(&bench.store, judged, 7).await.task_opened);
+    assert!(!judges.record(&bench.store, by_both, 7).await.task_opened);
 }
 
 #[tokio::test]
