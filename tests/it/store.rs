@@ -358,6 +358,7 @@ async fn paged(store: &Store, filter: &QueueFilter, page: u32) -> Vec<ReviewTask
         let Some(last) = next.last() else { return tasks };
         after = Some(QueueCursor::of(last));
         tasks.extend(next);
+        assert!(tasks.len() <= 10_000, "the pages have no end");
     }
 }
 
@@ -676,6 +677,7 @@ async fn exports_come_in_pages_that_miss_and_repeat_nothing() {
     loop {
         let page = bench.store.export_embeddings(&fingerprint(), after, 64).await.expect("a page");
         let Some(last) = page.last() else { break };
+        assert!(last.row > after);
         after = last.row;
         for row in page {
             assert_eq!((row.view, row.embedding.dim()), (0, 32));

@@ -89,7 +89,7 @@ const SKIPPED: &str = "SKIPPED";
 
 #[expect(clippy::print_stderr, reason = "a test that checks less than it could must say so")]
 fn skipped(why: &str) {
-    eprintln!("{SKIPPED}: {why}");
+    crate::support::skipped("parity with the reference", why);
 }
 
 fn reference() -> Option<PathBuf> {
