@@ -4,6 +4,7 @@ mod architecture;
 mod bad_input;
 mod cli;
 mod golden;
+mod review;
 mod scan;
 mod score;
 mod store;

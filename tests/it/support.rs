@@ -4,6 +4,7 @@ pub mod fixtures;
 pub mod font;
 pub mod odd;
 pub mod pictures;
+pub mod terminal;
 pub mod workspace;
 
 use std::io::Write as _;
