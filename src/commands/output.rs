@@ -97,7 +97,7 @@ pub(super) fn path_json(key: &str, path: &Path) -> Map<String, Value> {
 
 /// A number with seven digits that count, as many as an `f32` has.
 pub(super) fn number(value: f64) -> Value {
-    let rounded: f64 = format!("{value:.7e}").parse().unwrap_or(value);
+    let rounded: f64 = format!("{value:.6e}").parse().unwrap_or(value);
     json!(rounded)
 }
 
@@ -154,6 +154,6 @@ mod tests {
     #[test]
     fn scores_are_printed_with_the_digits_they_have() {
         assert_eq!(number(f64::from(0.1_f32)).to_string(), "0.1");
-        assert_eq!(number(f64::from(1.0_f32 / 3.0)).to_string(), "0.33333334");
+        assert_eq!(number(f64::from(1.0_f32 / 3.0)).to_string(), "0.3333333");
     }
 }

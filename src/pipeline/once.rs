@@ -12,6 +12,7 @@ use crate::vision::Encoder;
 use crate::vision::decode::Limits;
 
 use super::embed::judge;
+use super::file::{Reading, read};
 use super::monitor::Monitor;
 use super::prepare::Preparer;
 use super::reconcile::NoPictures;
@@ -97,9 +98,10 @@ fn refused(sighting: Sighting) -> Judged {
     }
 }
 
+/// Hashed without being kept: the file may be of any size.
 fn item_of(path: &Path) -> ItemId {
-    std::fs::read(path).map_or_else(
-        |_unreadable| ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
-        |bytes| ItemId::of_bytes(&bytes),
-    )
+    match read(path, 0, |_| true) {
+        Reading::Whole { item, .. } | Reading::TooLarge { item, .. } => item,
+        _ => ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
+    }
 }

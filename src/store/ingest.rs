@@ -582,7 +582,6 @@ struct CurrentSighting {
     id: i64,
     item: i64,
     hash: ItemId,
-    unread: bool,
 }
 
 async fn current_sighting(
@@ -598,18 +597,14 @@ async fn current_sighting(
     .await?;
     row.map(|row| {
         let hash = item_of(row.try_get("hash")?)?;
-        Ok(CurrentSighting {
-            id: row.try_get("id")?,
-            item: row.try_get("item")?,
-            hash,
-            unread: hash == ItemId::of_unread(path_bytes(path)),
-        })
+        Ok(CurrentSighting { id: row.try_get("id")?, item: row.try_get("item")?, hash })
     })
     .transpose()
 }
 
-/// Other bytes took the path. The old sighting stays as history; a task about a file that could
-/// not be read is pointless once it could, any other task stays for a person.
+/// Other bytes took the path. The old sighting stays as history. A task about bytes that could not
+/// be judged is pointless once they lie nowhere any more (a file that was half written, or could
+/// not be read at first); any other task stays for a person.
 async fn leave_behind(
     transaction: &mut Transaction<'static, Sqlite>,
     before: &CurrentSighting,
@@ -621,11 +616,10 @@ async fn leave_behind(
         .bind(before.id)
         .execute(&mut **transaction)
         .await?;
-    if !before.unread {
-        return Ok(());
-    }
     let closed = sqlx::query(
-        "UPDATE tasks SET state = 'closed', closed_at = ? WHERE item = ? AND state <> 'closed'",
+        "UPDATE tasks SET state = 'closed', closed_at = ?1 WHERE item = ?2 AND state <> 'closed'
+         AND (SELECT reason FROM items WHERE id = ?2) IS NOT NULL
+         AND NOT EXISTS (SELECT 1 FROM sightings WHERE item = ?2 AND gone_at IS NULL)",
     )
     .bind(at.0)
     .bind(before.item)

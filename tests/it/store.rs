@@ -299,13 +299,27 @@ async fn a_file_that_could_not_be_read_is_superseded_once_it_can_be() {
     assert_audit_holds(bench.store.path(), 2).await;
     let kinds = bench.rows("audit_events WHERE kind = 'superseded'").await;
     assert_eq!(kinds, 1);
-    // What could not be decoded keeps its task when other bytes take the path.
-    let mut broken = bench.judges.judged("b.png", b"broken", &[]);
-    broken.verdict = modtool::moderation::Verdict::unjudged(Reason::Undecodable("cut off".into()));
-    (broken.views, broken.facts) = (Vec::new(), None);
-    bench.judges.record(&bench.store, broken, 4).await;
-    bench.record("b.png", b"whole", &[0.1, 0.1], 5).await;
+}
+
+#[tokio::test]
+async fn bytes_that_can_not_be_judged_keep_their_task_while_they_lie_somewhere() {
+    let bench = Bench::new().await;
+    for (name, at) in [("b.png", 1), ("c.png", 2)] {
+        let mut broken = bench.judges.judged(name, b"broken", &[]);
+        let reason = Reason::Undecodable("cut off".into());
+        broken.verdict = modtool::moderation::Verdict::unjudged(reason);
+        (broken.views, broken.facts) = (Vec::new(), None);
+        bench.judges.record(&bench.store, broken, at).await;
+    }
+    bench.record("b.png", b"whole", &[0.1, 0.1], 3).await;
     assert_eq!(bench.only_task().await.reason, Some(Reason::Undecodable("cut off".into())));
+    bench.record("c.png", b"whole", &[0.1, 0.1], 4).await;
+    assert_eq!(bench.queue().await, [], "they lie nowhere any more");
+    // A picture that a policy flagged stays for a person, whatever takes its path.
+    bench.record("d.png", b"bad", &[0.7, 0.1], 5).await;
+    bench.record("d.png", b"harmless", &[0.1, 0.1], 6).await;
+    assert_eq!(bench.only_task().await.score, Some(0.7));
+    assert_audit_holds(bench.store.path(), 7).await;
 }
 
 #[tokio::test]
