@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -186,20 +187,28 @@ async fn append_audit(
         }
         None => ChainHash::GENESIS,
     };
+    let mut rows = Vec::with_capacity(events.len());
     for event in events {
         hash = event.seal(hash);
-        sqlx::query(
-            "INSERT INTO audit_events (at, kind, actor, detail, hash) VALUES (?, ?, ?, ?, ?)",
-        )
-        .bind(event.at.0)
-        .bind(event.kind.as_str())
-        .bind(&event.actor)
-        .bind(&event.detail)
-        .bind(hash.0.as_slice())
-        .execute(&mut **transaction)
-        .await?;
+        let AuditEvent { at, kind, actor, detail } = event;
+        rows.push(json!([at.0, kind.as_str(), actor, detail, hex(&hash.0)]));
     }
+    sqlx::query(
+        "INSERT INTO audit_events (at, kind, actor, detail, hash)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4)
+         FROM json_each(?) ORDER BY key",
+    )
+    .bind(Value::Array(rows).to_string())
+    .execute(&mut **transaction)
+    .await?;
     Ok(())
+}
+
+/// Bytes as hexadecimal digits, which SQLite's `unhex` reads.
+fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    let digit = |nibble: u8| char::from(DIGITS[usize::from(nibble)]);
+    bytes.iter().flat_map(|byte| [digit(byte >> 4), digit(byte & 15)]).collect()
 }
 
 /// Creates the file before SQLite does, so that only its owner can read it; the WAL and its

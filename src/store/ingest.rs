@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use sqlx::{Row as _, Sqlite, Transaction};
 
@@ -13,7 +13,7 @@ use crate::moderation::{
 };
 
 use super::rows::{RowError, item_of, path_bytes, severity_number, unreadable};
-use super::{Store, StoreError, append_audit};
+use super::{Store, StoreError, append_audit, hex};
 
 /// What the file system says of a file; when none of it changed, the bytes did not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -227,7 +227,7 @@ impl Store {
     ) -> Result<Vec<Recorded>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut recorded = Vec::with_capacity(judged.len());
-        let mut events = Vec::with_capacity(judged.len());
+        let mut batch = Batch::default();
         let mut new_sets = Vec::new();
         for one in judged {
             let set = set_hash(&one.verdict);
@@ -237,10 +237,10 @@ impl Store {
                     .map_err(|source| self.sql(source))?;
                 new_sets.push(set);
             }
-            let written = write_one(&mut transaction, judged_by, set, one, at, &mut events).await;
+            let written = write_one(&mut transaction, judged_by, set, one, at, &mut batch).await;
             recorded.push(written.map_err(|error| self.failed(error))?);
         }
-        append_audit(&mut transaction, &events).await.map_err(|source| self.sql(source))?;
+        batch.write(&mut transaction, judged_by).await.map_err(|source| self.sql(source))?;
         self.commit(transaction).await?;
         self.known_sets.lock().unwrap_or_else(PoisonError::into_inner).extend(new_sets);
         Ok(recorded)
@@ -398,13 +398,11 @@ async fn write_one(
     set: [u8; 32],
     judged: &Judged,
     at: Timestamp,
-    events: &mut Vec<AuditEvent>,
+    batch: &mut Batch,
 ) -> Result<Recorded, RowError> {
     let (item, new_item) = write_item(transaction, judged, at).await?;
-    write_embeddings(transaction, judged_by, item, judged).await?;
-    write_policy_verdicts(transaction, judged_by, item, &judged.verdict).await?;
-
-    let history = history_of(transaction, item).await?;
+    batch.add(judged_by, item, judged)?;
+    let history = if new_item { History::default() } else { history_of(transaction, item).await? };
     let before = current_sighting(transaction, &judged.sighting.path).await?;
     let new_sighting = before.as_ref().is_none_or(|before| before.item != item);
     let removed_before = new_sighting && history.last_action.as_deref() == Some("remove");
@@ -416,7 +414,7 @@ async fn write_one(
     };
 
     if let Some(before) = before.filter(|before| before.item != item) {
-        leave_behind(transaction, &before, at, events).await?;
+        leave_behind(transaction, &before, at, &mut batch.events).await?;
     }
     let sighting =
         write_sighting(transaction, judged_by, item, set, judged, outcome, reason.as_ref(), at)
@@ -428,7 +426,7 @@ async fn write_one(
             ask(transaction, item, sighting, judged, outcome, reason.as_ref(), asks_again, at)
                 .await?;
     }
-    events.push(AuditEvent {
+    batch.events.push(AuditEvent {
         at,
         kind: AuditKind::Verdict,
         actor: "modtool".to_owned(),
@@ -458,16 +456,10 @@ async fn write_item(
     let unjudged = judged.verdict.reason.as_ref().filter(|reason| reason.is_unjudged());
     let facts = judged.facts.as_ref();
     let hash = judged.item.as_bytes().as_slice();
-    let known = sqlx::query("SELECT id FROM items WHERE hash = ?")
-        .bind(hash)
-        .fetch_optional(&mut **transaction)
-        .await?;
-    let row = sqlx::query(
+    let reason = unjudged.map(ToString::to_string);
+    let new = sqlx::query(
         "INSERT INTO items (hash, bytes, format, width, height, frames, reason, first_seen)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?)
-         ON CONFLICT (hash) DO UPDATE SET format = excluded.format, width = excluded.width,
-             height = excluded.height, frames = excluded.frames, reason = excluded.reason
-         RETURNING id",
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING RETURNING id",
     )
     .bind(hash)
     .bind(judged.bytes.cast_signed())
@@ -475,66 +467,86 @@ async fn write_item(
     .bind(facts.map(|facts| facts.width))
     .bind(facts.map(|facts| facts.height))
     .bind(facts.map(|facts| facts.frames))
-    .bind(unjudged.map(ToString::to_string))
+    .bind(reason.as_deref())
     .bind(at.0)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    if let Some(row) = new {
+        return Ok((row.try_get(0)?, true));
+    }
+    // Known bytes; what the decoder makes of them may have changed with its limits.
+    let known = sqlx::query(
+        "UPDATE items SET format = ?, width = ?, height = ?, frames = ?, reason = ?
+         WHERE hash = ? RETURNING id",
+    )
+    .bind(facts.map(|facts| facts.format.as_str()))
+    .bind(facts.map(|facts| facts.width))
+    .bind(facts.map(|facts| facts.height))
+    .bind(facts.map(|facts| facts.frames))
+    .bind(reason.as_deref())
+    .bind(hash)
     .fetch_one(&mut **transaction)
     .await?;
-    Ok((row.try_get(0)?, known.is_none()))
+    Ok((known.try_get(0)?, false))
 }
 
-async fn write_embeddings(
-    transaction: &mut Transaction<'static, Sqlite>,
-    judged_by: &JudgedBy,
-    item: i64,
-    judged: &Judged,
-) -> Result<(), RowError> {
-    for (view, embedding) in (0_i64..).zip(&judged.views) {
+/// Rows of all files of a transaction, written by one statement for each table: a statement for
+/// each row would cost more than judging does.
+#[derive(Default)]
+struct Batch {
+    /// `[item, view, vector as hexadecimal digits]`
+    embeddings: Vec<Value>,
+    /// `[item, policy version, score, outcome, prompt]`
+    verdicts: Vec<Value>,
+    events: Vec<AuditEvent>,
+}
+
+impl Batch {
+    fn add(&mut self, judged_by: &JudgedBy, item: i64, judged: &Judged) -> Result<(), RowError> {
+        for (view, embedding) in judged.views.iter().enumerate() {
+            let digits = hex(&embedding.to_f16_bytes());
+            self.embeddings.push(json!([item, view, digits]));
+        }
+        for policy in &judged.verdict.policies {
+            self.verdicts.push(json!([
+                item,
+                judged_by.version(policy.policy_hash)?,
+                f64::from(policy.score),
+                policy.outcome.as_str(),
+                policy.prompt,
+            ]));
+        }
+        Ok(())
+    }
+
+    async fn write(
+        self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        judged_by: &JudgedBy,
+    ) -> Result<(), sqlx::Error> {
         sqlx::query(
-            "INSERT OR IGNORE INTO embeddings (item, model, view, vector) VALUES (?, ?, ?, ?)",
+            "INSERT OR IGNORE INTO embeddings (item, model, view, vector)
+             SELECT value ->> 0, ?1, value ->> 1, unhex(value ->> 2) FROM json_each(?2)",
         )
-        .bind(item)
         .bind(judged_by.model)
-        .bind(view)
-        .bind(embedding.to_f16_bytes())
+        .bind(Value::Array(self.embeddings).to_string())
         .execute(&mut **transaction)
         .await?;
+        sqlx::query(
+            "INSERT OR IGNORE INTO verdicts (item, policy_version, model, score, outcome, prompt)
+             SELECT value ->> 0, value ->> 1, ?1, value ->> 2, value ->> 3, value ->> 4
+             FROM json_each(?2)",
+        )
+        .bind(judged_by.model)
+        .bind(Value::Array(self.verdicts).to_string())
+        .execute(&mut **transaction)
+        .await?;
+        append_audit(transaction, &self.events).await
     }
-    Ok(())
-}
-
-/// All of an item's verdict rows in one statement: a statement each would cost more than judging.
-async fn write_policy_verdicts(
-    transaction: &mut Transaction<'static, Sqlite>,
-    judged_by: &JudgedBy,
-    item: i64,
-    verdict: &Verdict,
-) -> Result<(), RowError> {
-    if verdict.policies.is_empty() {
-        return Ok(());
-    }
-    let mut rows = Vec::with_capacity(verdict.policies.len());
-    for policy in &verdict.policies {
-        let version = judged_by.version(policy.policy_hash)?;
-        rows.push(json!([
-            version,
-            f64::from(policy.score),
-            policy.outcome.as_str(),
-            policy.prompt
-        ]));
-    }
-    sqlx::query(
-        "INSERT OR IGNORE INTO verdicts (item, policy_version, model, score, outcome, prompt)
-         SELECT ?1, value ->> 0, ?2, value ->> 1, value ->> 2, value ->> 3 FROM json_each(?3)",
-    )
-    .bind(item)
-    .bind(judged_by.model)
-    .bind(serde_json::Value::Array(rows).to_string())
-    .execute(&mut **transaction)
-    .await?;
-    Ok(())
 }
 
 /// What people decided about an item, as far as a new verdict must know.
+#[derive(Default)]
 struct History {
     /// `approve` or `remove`: the last decision that closed a task and stands.
     last_action: Option<String>,
