@@ -26,6 +26,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{GlobalOptions, LogFormat};
 use crate::config::{Config, ConfigError};
 use crate::exit_code::ExitCode;
+use crate::moderation::escape::escape;
 use crate::policy_file::PolicyProblems;
 use crate::telemetry::{self, Telemetry};
 
@@ -64,6 +65,12 @@ enum Command {
 
 /// Parses the command line, runs, prints an error once, and answers how to end.
 pub fn main() -> ExitCode {
+    // A decoder's panic is caught and becomes a reason for review; what it says may hold bytes
+    // that an uploader chose.
+    std::panic::set_hook(Box::new(|panic| {
+        let told = escape(panic.to_string().as_bytes());
+        let _ = writeln!(std::io::stderr(), "modtool: {told}");
+    }));
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(refused) => return refuse(&refused),

@@ -16,6 +16,7 @@ use crate::vision::engine::{FoundEngine, WhyTract};
 use crate::vision::model::builtin::{Ability, topics_of};
 
 use super::output::json_line;
+use super::review::picture_protocol;
 use super::workspace;
 
 /// Show engine, model, policies, limits and terminal, and what to improve
@@ -206,7 +207,12 @@ fn limits(config: &Config) -> Finding {
 }
 
 fn terminal() -> Finding {
-    Finding::fine("terminal", "unknown")
+    match picture_protocol() {
+        None => Finding::fine("pictures", "no terminal here to ask"),
+        Some("halfblocks") => Finding::fine("pictures", "halfblocks: coarse, on every terminal")
+            .with_advice(Some("a terminal with the kitty, iTerm2 or sixel protocol shows more")),
+        Some(protocol) => Finding::fine("pictures", protocol),
+    }
 }
 
 fn print(findings: &[Finding]) -> io::Result<()> {

@@ -102,6 +102,20 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     ended.map(|()| ExitCode::Clean)
 }
 
+/// How this terminal would be given pictures; `None` where there is no terminal to ask.
+pub(super) fn picture_protocol() -> Option<&'static str> {
+    if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
+        return None;
+    }
+    crossterm::terminal::enable_raw_mode().ok()?;
+    let found = protocol::ask(PictureChoice::Auto);
+    if let Some(asked) = found.unanswered_since {
+        protocol::drop_late_answer(asked);
+    }
+    crossterm::terminal::disable_raw_mode().ok()?;
+    found.picker.map(|picker| protocol::name(&picker))
+}
+
 fn theme() -> Theme {
     // https://no-color.org: any value but the empty one.
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());

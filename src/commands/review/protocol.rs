@@ -84,6 +84,16 @@ fn query(fixed: Option<ProtocolType>) -> Found {
     Found { picker: Some(answer.picker(fixed)), unanswered_since }
 }
 
+/// What the protocol is called in the settings.
+pub(super) fn name(picker: &Picker) -> &'static str {
+    match picker.protocol_type() {
+        ProtocolType::Kitty => "kitty",
+        ProtocolType::Sixel => "sixel",
+        ProtocolType::Iterm2 => "iterm2",
+        ProtocolType::Halfblocks => "halfblocks",
+    }
+}
+
 /// Throws input away until the terminal has answered after all, or can't be expected to.
 pub(super) fn drop_late_answer(asked: Instant) {
     Answer::new().read_until(asked + LATEST);
