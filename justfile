@@ -13,7 +13,7 @@ clippy:
     cargo clippy --all-targets --locked -- -D warnings
 
 docs:
-    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items --locked
+    RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --locked
 
 # The same as `cargo nextest run`, which is faster
 test:

@@ -1,6 +1,6 @@
 //! The review dashboard, without the store and without pixels.
 //!
-//! [`update`] alone changes the [`State`]; [`view`] alone draws it. Slow work leaves as an
+//! [`update()`] alone changes the [`State`]; [`view()`] alone draws it. Slow work leaves as an
 //! [`Effect`] with a number and comes back as an [`Event`] with the same number. [`run`] is the
 //! loop around them: it sleeps until something happens, and draws when something changed.
 

@@ -15,7 +15,7 @@ use super::layout::Layout;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct RequestId(pub u64);
 
-/// Everything that is drawn, and what is still on its way. Only [`super::update`] changes it.
+/// Everything that is drawn, and what is still on its way. Only [`super::update()`] changes it.
 #[derive(Debug, Clone, PartialEq)]
 pub struct State {
     /// Who decides.

@@ -1,6 +1,6 @@
 //! The only place where the dashboard's state changes.
 //!
-//! Every event is applied first; then [`settle`] compares what is selected and visible with what
+//! Every event is applied first; then `settle` compares what is selected and visible with what
 //! is loaded, and asks for what is missing. Answers whose number nobody waits for are dropped.
 
 use std::path::{Path, PathBuf};
