@@ -165,7 +165,9 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile,
     let written: PolicyYaml = yaml_file::parse(file, text).map_err(|problem| vec![problem])?;
     let mut problems = Problems { file, found: Vec::new() };
     written.later_fields(&mut problems);
-    let id = problems.check(&written.id, |id| PolicyId::new(id.clone()));
+    let id = problems.check(&written.id, "write a short name, such as `weapons`", |id| {
+        PolicyId::new(id.clone())
+    });
     let prompts = problems.prompts("prompts", &written.prompts);
     let contrast = problems.prompts("contrast", &written.contrast);
     problems.no_prompt_twice(&written.prompts, &written.contrast);
@@ -176,9 +178,13 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile,
             templates.iter().map(|template| template.value.clone()).collect()
         },
     );
-    let thresholds = problems.check(&written.thresholds, |t| Thresholds::new(t.review, t.block));
-    let scope = problems
-        .check(&written.scope, |scope| Scope::new(scope.include.clone(), scope.exclude.clone()));
+    let hint = "a score from `review` on goes to a person, one from `block` on is sure";
+    let thresholds =
+        problems.check(&written.thresholds, hint, |t| Thresholds::new(t.review, t.block));
+    let hint = "such as `avatars/**`: `*` stays within a folder, `**` crosses folders";
+    let scope = problems.check(&written.scope, hint, |scope| {
+        Scope::new(scope.include.clone(), scope.exclude.clone())
+    });
     let (Some(id), Some(thresholds), Some(scope), true) =
         (id, thresholds, scope, problems.found.is_empty())
     else {
@@ -226,6 +232,7 @@ impl Problems<'_> {
     fn check<T, U, E: std::error::Error>(
         &mut self,
         written: &Spanned<T>,
+        hint: &str,
         check: impl FnOnce(&T) -> Result<U, E>,
     ) -> Option<U> {
         match check(&written.value) {
@@ -235,7 +242,7 @@ impl Problems<'_> {
                     Some(source) => format!("{error}: {source}"),
                     None => error.to_string(),
                 };
-                self.found.push(YamlProblem::at(self.file, written.referenced, what));
+                self.at(written, what, hint);
                 None
             }
         }
@@ -522,6 +529,7 @@ mod tests {
     fn problems_name_their_place_and_a_way_out() {
         let problem = only_problem(&MINIMAL.replace("0.5", "0.95"));
         assert_eq!((problem.line, problem.column), (3, 13), "{problem}");
+        assert!(problem.hint.is_some());
         let problem = only_problem(&MINIMAL.replace("id: weapons", "id: Weapons"));
         assert_eq!(problem.line, 1);
         let problem = only_problem(&format!("{MINIMAL}severity: hgih\n"));
