@@ -1,6 +1,6 @@
 //! Verbs by which running watchers tell other processes how they do.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
@@ -77,11 +77,6 @@ impl Store {
             .await
             .map_err(|source| self.sql(source))?;
         rows.iter().map(beat_of).collect::<Result<_, _>>().map_err(|source| self.sql(source))
-    }
-
-    /// The last beat of one folder's watcher.
-    pub async fn watcher_beat(&self, root: &Path) -> Result<Option<WatcherBeat>, StoreError> {
-        Ok(self.watcher_beats().await?.into_iter().find(|beat| beat.root == root))
     }
 }
 

@@ -9,21 +9,7 @@ use serde_json::Value;
 use crate::support::pictures::{chat, identity_card, jpeg, meadow, page, phone, png, receipt};
 use crate::support::skipped;
 use crate::support::workspace::{Workspace, flagging, run};
-use crate::support::{PHOTOS, photo};
-
-const TOPICS: [&str; 11] = [
-    "alcohol",
-    "crash",
-    "documents",
-    "fire",
-    "gambling",
-    "memes",
-    "money",
-    "pills",
-    "screenshots",
-    "smoking",
-    "weapons",
-];
+use crate::support::{PHOTOS, STARTER, photo};
 
 fn golden_folder() -> Option<PathBuf> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
@@ -57,17 +43,17 @@ fn starter_policies_find_their_topics_in_real_photos_and_leave_ordinary_ones_alo
         if topic == "neutral" {
             neutral += 1;
             neutral_flagged += usize::from(live(row));
-        } else if TOPICS.contains(&topic) {
+        } else if STARTER.contains(&topic) {
             // Background policies count by what they would have said.
             let (hits, all) = found.entry(topic.to_owned()).or_default();
             *hits += usize::from(flagging(row).contains(&topic));
             *all += 1;
         }
     }
-    assert_eq!(found.len(), TOPICS.len(), "{found:?}");
+    assert_eq!(found.len(), STARTER.len(), "{found:?}");
     assert!(neutral > 100, "{neutral}");
     let recalls = found.values().map(|(hits, all)| share(*hits, *all));
-    let recall = recalls.sum::<f64>() / share(TOPICS.len(), 1);
+    let recall = recalls.sum::<f64>() / share(STARTER.len(), 1);
     let false_alarms = share(neutral_flagged, neutral);
     assert!(recall >= 0.60, "mean recall {recall:.3}: {found:?}");
     assert!(false_alarms <= 0.15, "{neutral_flagged} of {neutral} ordinary photos are flagged");

@@ -7,21 +7,7 @@ use serde_json::Value;
 
 use crate::support::pictures::{jpeg, meadow, page, png};
 use crate::support::workspace::{Ran, Workspace, run};
-use crate::support::{PHOTOS, photo};
-
-const STARTER: [&str; 11] = [
-    "alcohol",
-    "crash",
-    "documents",
-    "fire",
-    "gambling",
-    "memes",
-    "money",
-    "pills",
-    "screenshots",
-    "smoking",
-    "weapons",
-];
+use crate::support::{PHOTOS, STARTER, photo};
 
 fn score(workspace: &Workspace, images: &[&Path], more: &[&str]) -> Ran {
     let mut command = workspace.command(&["score", "--format", "json"]);

@@ -45,3 +45,18 @@ pub const PHOTOS: &[&str] = &[
     "peaches.webp",
     "trousers.jpg",
 ];
+
+/// The ids of the starter policies, which are the topics of the golden photos too.
+pub const STARTER: [&str; 11] = [
+    "alcohol",
+    "crash",
+    "documents",
+    "fire",
+    "gambling",
+    "memes",
+    "money",
+    "pills",
+    "screenshots",
+    "smoking",
+    "weapons",
+];
