@@ -36,6 +36,7 @@ pub use settle::SettleTimes;
 pub use walk::Excluded;
 pub use watch::{WatchTimes, Watching};
 
+use embed::Embedder;
 use prepare::{Prepared, Preparer};
 use reconcile::{NoPictures, Scanner};
 use record::Recorder;
@@ -58,7 +59,7 @@ pub struct Stages {
     /// Where verdicts go.
     pub store: Arc<Store>,
     /// The model.
-    pub encoder: Box<dyn Encoder>,
+    pub encoder: Arc<dyn Encoder>,
     /// The policies, embedded by that model.
     pub classifiers: Vec<Classifier>,
     /// The same, as the store numbers them.
@@ -107,10 +108,11 @@ pub async fn run(
     let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
     let (ready, ready_in) = mpsc::channel::<Sighting>(stages.decoders);
-    let (to_model, to_model_in) = mpsc::channel::<Prepared>(2 * stages.batch);
-    let (judged, judged_in) = mpsc::channel::<Judged>(2 * stages.batch);
+    let lanes = stages.encoder.lanes();
+    let (to_model, to_model_in) = mpsc::channel::<Prepared>((lanes + 1) * stages.batch);
+    let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, mut encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
+    let Stages { store, encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
 
     let scanner = Scanner {
         store: Arc::clone(&store),
@@ -151,21 +153,23 @@ pub async fn run(
         });
     }
     drop((preparer, to_model));
-    {
-        let (monitor, stop, batch) = (Arc::clone(&monitor), stop.clone(), stages.batch);
+    let classifiers: Arc<[Classifier]> = classifiers.into();
+    let to_model_in = Arc::new(Mutex::new(to_model_in));
+    for _ in 0..lanes {
+        let embedder = Embedder {
+            encoder: Arc::clone(&encoder),
+            classifiers: Arc::clone(&classifiers),
+            batch: stages.batch,
+            monitor: Arc::clone(&monitor),
+            stop: stop.clone(),
+        };
+        let (to_model, judged) = (Arc::clone(&to_model_in), judged.clone());
         tasks.spawn_blocking(move || {
-            embed::embed(
-                encoder.as_mut(),
-                &classifiers,
-                batch,
-                to_model_in,
-                &judged,
-                &monitor,
-                &stop,
-            );
+            embedder.run(&to_model, &judged);
             Ok(())
         });
     }
+    drop((encoder, judged));
     tasks.spawn(async move {
         let recorder = Recorder { store, judged_by, monitor, on_verdict, feedback, stop };
         Ok(recorder.run(judged_in).await?)

@@ -114,8 +114,11 @@ impl Store {
             .pragma("journal_size_limit", (64 << 20).to_string())
             .pragma("trusted_schema", "OFF");
         let sql = |source| StoreError::Sql { path: path.to_owned(), source };
+        // A file does not go away as a server does: asking the connection before each use would
+        // only double the waits.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            .test_before_acquire(false)
             .connect_with(options.clone())
             .await
             .map_err(sql)?;
@@ -126,6 +129,7 @@ impl Store {
         migrate(&writer, path).await?;
         let readers = SqlitePoolOptions::new()
             .max_connections(4)
+            .test_before_acquire(false)
             .connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { path: path.to_owned(), writer, readers, known_sets: Mutex::default() })
     }

@@ -21,22 +21,25 @@ pub use preprocess::{ImageSpec, Pixels, Resample, Resize};
 use crate::moderation::{Embedding, EmbeddingError, Fingerprint, LogitScale};
 
 /// A dual encoder that is ready to run: pictures and texts into one space.
-pub trait Encoder: Send {
+pub trait Encoder: Send + Sync {
     /// What the model is and wants.
     fn model(&self) -> &ModelCard;
+
+    /// Batches of pictures that can be embedded at the same time; a further caller waits.
+    fn lanes(&self) -> usize;
 
     /// One embedding a picture, in order; any number of pictures (it batches inside).
     ///
     /// # Errors
     /// [`VisionError::PictureSize`] for pixels that were prepared for another model,
     /// [`VisionError::Run`] and its like when the engine fails.
-    fn embed_images(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError>;
+    fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError>;
 
     /// One embedding a text, in order; any number of texts, used as they are (no templates).
     ///
     /// # Errors
     /// [`VisionError::PromptTooLong`] for a text that does not fit; nothing is ever cut off.
-    fn embed_texts(&mut self, texts: &[String]) -> Result<Vec<Embedding>, VisionError>;
+    fn embed_texts(&self, texts: &[String]) -> Result<Vec<Embedding>, VisionError>;
 
     /// How many tokens a text has for this model, its special tokens included.
     ///

@@ -99,7 +99,7 @@ fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
     };
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
     let model = model::builtin::builtin()?;
-    let mut encoder = engine::open(&model, &engine::start(&found)?, options)?;
+    let encoder = engine::open(&model, &engine::start(&found)?, options)?;
     let all = files_of(set)?;
     // Enough for a stable mean, and it fits in memory. The step shares no factor with the cycles
     // of sizes and formats (5 and 10), so that the sample is made up like the set.

@@ -48,14 +48,14 @@ pub(super) async fn run(args: &ScoreArgs, config: &Config) -> anyhow::Result<Exi
 
 async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let files = workspace::policies(config)?;
-    let (mut encoder, _) = workspace::encoder(config)?;
-    let classifiers = workspace::classifiers(encoder.as_mut(), &files, None).await?;
+    let (encoder, _) = workspace::encoder(config)?;
+    let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let card = encoder.model().clone();
     let limits = workspace::limits(config);
     let mut code = ExitCode::Clean;
     let mut printed = Ok(());
     let batch = config.engine.batch;
-    judge_named(encoder.as_mut(), &classifiers, &limits, batch, &args.images, |judged| {
+    judge_named(encoder.as_ref(), &classifiers, &limits, batch, &args.images, |judged| {
         if judged.verdict.outcome > Outcome::Allow {
             code = ExitCode::Flagged;
         }
@@ -104,7 +104,7 @@ fn print_verdict(format: OutputFormat, judged: &Judged, card: &ModelCard) -> io:
 }
 
 fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let (mut encoder, _) = workspace::encoder(config)?;
+    let (encoder, _) = workspace::encoder(config)?;
     let card = encoder.model().clone();
     for prompt in &args.prompts {
         encoder.check_text(prompt)?;

@@ -154,9 +154,9 @@ impl Run {
                 "there is no policy: every picture goes to review; `modtool init` writes some"
             );
         }
-        let (mut encoder, engine) = workspace::encoder(&config)?;
+        let (encoder, engine) = workspace::encoder(&config)?;
         let store = Arc::new(workspace::store(&config).await?);
-        let classifiers = workspace::classifiers(encoder.as_mut(), &files, Some(&store)).await?;
+        let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
         let card = encoder.model().clone();
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
         let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
@@ -164,7 +164,7 @@ impl Run {
         info!(model = card.name, engine = %engine, policies = policies.len(), "ready");
         let stages = Stages {
             store: Arc::clone(&store),
-            encoder,
+            encoder: encoder.into(),
             classifiers,
             judged_by,
             limits: workspace::limits(&config),

@@ -142,21 +142,21 @@ pub(super) fn encoder(config: &Config) -> anyhow::Result<(Box<dyn Encoder>, Foun
 /// [`PolicyProblems`] naming every prompt that is too long for the model, and every policy whose
 /// scoring the model's family does not allow.
 pub(super) async fn classifiers(
-    encoder: &mut dyn Encoder,
+    encoder: &dyn Encoder,
     files: &[PolicyFile],
     store: Option<&Store>,
 ) -> anyhow::Result<Vec<Classifier>> {
     refuse_what_the_model_can_not_do(encoder, files)?;
     let card = encoder.model().clone();
-    let mut classifiers = Vec::with_capacity(files.len());
-    for file in files {
-        let texts = file.policy.expanded_texts();
-        let embeddings = embed(encoder, &card, &texts, store).await?;
-        let classifier = Classifier::new(Arc::clone(&file.policy), &embeddings, card.logit_scale)
-            .with_context(|| format!("policy {}", file.policy.id))?;
-        classifiers.push(classifier);
-    }
-    Ok(classifiers)
+    // All at once: full batches for the model, and one transaction.
+    let texts: Vec<Vec<String>> = files.iter().map(|file| file.policy.expanded_texts()).collect();
+    let mut embeddings = embed(encoder, &card, &texts.concat(), store).await?.into_iter();
+    let classifier = |(file, texts): (&PolicyFile, &Vec<String>)| {
+        let own: Vec<Embedding> = embeddings.by_ref().take(texts.len()).collect();
+        Classifier::new(Arc::clone(&file.policy), &own, card.logit_scale)
+            .with_context(|| format!("policy {}", file.policy.id))
+    };
+    files.iter().zip(&texts).map(classifier).collect()
 }
 
 /// The policies as far as their prompts were embedded before: enough to explain scores without
@@ -178,7 +178,7 @@ pub(super) async fn stored_classifiers(
 }
 
 async fn embed(
-    encoder: &mut dyn Encoder,
+    encoder: &dyn Encoder,
     card: &ModelCard,
     texts: &[String],
     store: Option<&Store>,

@@ -1,4 +1,4 @@
-//! One thread owns the model: it takes what is waiting, up to a batch, and judges it.
+//! One thread for each of the model's lanes: it takes what is waiting, up to a batch, and judges it.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,43 +15,59 @@ use crate::store::{Judged, PictureFacts};
 use crate::vision::preprocess::Pixels;
 use crate::vision::{Encoder, VisionError};
 
-use super::Stop;
 use super::monitor::Monitor;
 use super::prepare::{Content, Prepared};
+use super::{Shared, Stop};
 
 /// How long a batch may wait to be filled. A picture costs the model about half as much in a
 /// batch of eight as alone, and the wait is nothing beside the time that files take to settle.
 const LINGER: Duration = Duration::from_millis(30);
 
-/// Turns prepared files into judged ones until there are no more, or the stop's grace is over.
-pub(super) fn embed(
-    encoder: &mut dyn Encoder,
-    classifiers: &[Classifier],
-    batch: usize,
-    mut prepared: mpsc::Receiver<Prepared>,
-    judged: &mpsc::Sender<Judged>,
-    monitor: &Arc<Monitor>,
-    stop: &Stop,
-) {
-    let runtime = Handle::current();
-    let mut waiting = Vec::with_capacity(batch);
-    while let Some(first) = prepared.blocking_recv() {
-        if stop.grace_is_over() {
-            return;
+/// What a judging thread needs.
+pub(super) struct Embedder {
+    pub encoder: Arc<dyn Encoder>,
+    pub classifiers: Arc<[Classifier]>,
+    /// The most pictures that go through the model at once.
+    pub batch: usize,
+    pub monitor: Arc<Monitor>,
+    pub stop: Stop,
+}
+
+impl Embedder {
+    /// Turns prepared files into judged ones until there are no more, or the stop's grace is
+    /// over. Runs on a thread of its own; several of them share `prepared`.
+    pub(super) fn run(
+        &self,
+        prepared: &Shared<mpsc::Receiver<Prepared>>,
+        judged: &mpsc::Sender<Judged>,
+    ) {
+        loop {
+            // A statement of its own: the lock must not be held while the model runs.
+            let files = self.next_batch(&mut super::lock(prepared));
+            let Some(files) = files else { return };
+            if self.stop.grace_is_over() {
+                return;
+            }
+            for one in judge(&*self.encoder, &self.classifiers, files, &self.monitor) {
+                if judged.blocking_send(one).is_err() {
+                    return;
+                }
+            }
         }
-        waiting.push(first);
+    }
+
+    /// Waits for a file, then a moment for others; `None` when there are no more.
+    fn next_batch(&self, prepared: &mut mpsc::Receiver<Prepared>) -> Option<Vec<Prepared>> {
+        let mut waiting = vec![prepared.blocking_recv()?];
         let full = Instant::now() + LINGER;
-        while pictures(&waiting) < batch
+        let runtime = Handle::current();
+        while pictures(&waiting) < self.batch
             && let Ok(Some(next)) =
                 runtime.block_on(async { tokio::time::timeout_at(full, prepared.recv()).await })
         {
             waiting.push(next);
         }
-        for one in judge(encoder, classifiers, std::mem::take(&mut waiting), monitor) {
-            if judged.blocking_send(one).is_err() {
-                return;
-            }
-        }
+        Some(waiting)
     }
 }
 
@@ -65,7 +81,7 @@ fn pictures(waiting: &[Prepared]) -> usize {
 
 /// Judges some files, with one run of the model for all of them.
 pub(super) fn judge(
-    encoder: &mut dyn Encoder,
+    encoder: &dyn Encoder,
     classifiers: &[Classifier],
     mut batch: Vec<Prepared>,
     monitor: &Monitor,
@@ -90,7 +106,7 @@ pub(super) fn judge(
 /// The embeddings of every range. When the whole batch fails, each range is tried alone, so that
 /// one bad picture costs only itself.
 fn embed_each(
-    encoder: &mut dyn Encoder,
+    encoder: &dyn Encoder,
     pixels: &[Pixels],
     ranges: &[Range<usize>],
 ) -> Vec<Result<Vec<Embedding>, VisionError>> {

@@ -22,7 +22,7 @@ use super::walk::{Excluded, Found, walk};
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
 /// are no pictures are left out. `take` is called with each verdict as it comes.
 pub fn judge_named(
-    encoder: &mut dyn Encoder,
+    encoder: &dyn Encoder,
     classifiers: &[Classifier],
     limits: &Limits,
     batch: usize,
@@ -40,6 +40,7 @@ pub fn judge_named(
         monitor: Arc::clone(&monitor),
         feedback,
     };
+    let batch = batch * encoder.lanes();
     let mut waiting = Vec::with_capacity(batch);
     for (sighting, by_name) in sightings(named) {
         match preparer.prepare(sighting.clone()) {

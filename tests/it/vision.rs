@@ -99,8 +99,7 @@ fn reference() -> Option<PathBuf> {
 fn equals_the_reference(engine: &engine::Engine, reference: &Path, family: &str) {
     let folder = model_folder(&reference.join(family));
     let model = model::load_dir(folder.path()).expect("a good model");
-    let mut encoder =
-        engine::open(&model, engine, EngineOptions::default()).expect("the model opens");
+    let encoder = engine::open(&model, engine, EngineOptions::default()).expect("the model opens");
     let golden: Value = json(&reference.join(family).join("golden.json"));
 
     let prompts: Vec<String> = strings(&golden["prompts"]);
@@ -203,7 +202,7 @@ fn scalar(source: &Path, name: &str) -> Option<f32> {
 fn batches_of_any_size_agree(engine: &engine::Engine) {
     let model = model::builtin().expect("a good model");
     let options = EngineOptions { threads: 2, batch: 4, ..EngineOptions::default() };
-    let mut encoder = engine::open(&model, engine, options).expect("the model opens");
+    let encoder = engine::open(&model, engine, options).expect("the model opens");
     assert_eq!(encoder.model().logit_scale, LogitScale { scale: 71.3565, bias: -11.2435 });
     let pictures: Vec<_> = (0..11).map(stripes).collect();
     let alone: Vec<Embedding> = pictures
@@ -238,8 +237,7 @@ fn stripes(width: usize) -> modtool::vision::Pixels {
 
 fn errors_name_what_does_not_fit(engine: &engine::Engine) {
     let model = model::builtin().expect("a good model");
-    let mut encoder =
-        engine::open(&model, engine, EngineOptions::default()).expect("the model opens");
+    let encoder = engine::open(&model, engine, EngineOptions::default()).expect("the model opens");
     let long = "word ".repeat(40);
     let error = encoder.embed_texts(std::slice::from_ref(&long)).expect_err("too long");
     assert!(matches!(error, VisionError::PromptTooLong { tokens: 40, limit: 32, .. }), "{error}");
@@ -260,7 +258,7 @@ fn errors_name_what_does_not_fit(engine: &engine::Engine) {
         fs::write(&path, change(&yaml)).expect("written");
         let model = model::load_dir(folder.path()).expect("a good description");
         match engine::open(&model, engine, EngineOptions::default()) {
-            Ok(mut encoder) => encoder
+            Ok(encoder) => encoder
                 .embed_images(&[stripes(1)])
                 .expect_err("what it answers does not fit")
                 .to_string(),

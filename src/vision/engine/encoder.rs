@@ -1,6 +1,9 @@
 //! A model's two networks on the engine of this process.
 
 use std::borrow::Cow;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 
 use ort::session::builder::GraphOptimizationLevel;
@@ -21,14 +24,21 @@ pub(super) struct Towers {
     normalisation: [[f32; 256]; 3],
     image: Lanes,
     /// Given up when pictures come: texts are embedded once, pictures all day.
-    text: Option<Lanes>,
+    text: Mutex<Option<Arc<Lanes>>>,
 }
 
-/// The sessions of one network that may run at the same time. ONNX Runtime has one, which is
-/// parallel inside; tract computes on one thread, so it has one for each.
+/// All lanes' copies of a network may take so many bytes. A network that leaves no room for a
+/// second lane has layers that are large enough to be shared by threads.
+const MAX_COPIES: u64 = 256 << 20;
+
+/// The sessions of one network that may run at the same time, one a core: threads that share a
+/// small network meet at each of its layers and wait for the slowest. A large network has one
+/// session on ONNX Runtime, which is parallel inside; tract computes on one thread only.
 struct Lanes {
     names: Names,
-    sessions: Vec<Session>,
+    free: Mutex<Vec<Session>>,
+    freed: Condvar,
+    count: usize,
     /// The most items that go through together.
     batch: usize,
 }
@@ -57,10 +67,15 @@ impl Towers {
             batch: options.batch.max(1),
             ..options
         };
+        let towers = [Tower::Image, Tower::Text];
+        let lanes =
+            side_by_side(towers.map(|tower| move || Lanes::open(model, engine, options, tower)));
+        let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
+        let (text, image) = (lanes.remove(1), lanes.remove(0));
         Ok(Self {
             normalisation: model.card.image.normalisation(),
-            image: Lanes::open(model, engine, options, Tower::Image)?,
-            text: Some(Lanes::open(model, engine, options, Tower::Text)?),
+            image,
+            text: Mutex::new(Some(Arc::new(text))),
             model: model.clone(),
             engine: engine.clone(),
             options,
@@ -74,8 +89,12 @@ impl Encoder for Towers {
         &self.model.card
     }
 
-    fn embed_images(&mut self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
-        self.text = None;
+    fn lanes(&self) -> usize {
+        self.image.count
+    }
+
+    fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
+        *lock(&self.text) = None;
         let expected = self.model.card.image.size;
         let area = (expected as usize).pow(2);
         if let Some(other) = pictures.iter().find(|p| p.size != expected || p.rgb.len() != area * 3)
@@ -92,15 +111,10 @@ impl Encoder for Towers {
         })
     }
 
-    fn embed_texts(&mut self, texts: &[String]) -> Result<Vec<Embedding>, VisionError> {
+    fn embed_texts(&self, texts: &[String]) -> Result<Vec<Embedding>, VisionError> {
         let tokens: Vec<Tokens> =
             texts.iter().map(|text| self.reader.read(text)).collect::<Result<_, _>>()?;
-        let lanes = match &mut self.text {
-            Some(lanes) => lanes,
-            None => {
-                self.text.insert(Lanes::open(&self.model, &self.engine, self.options, Tower::Text)?)
-            }
-        };
+        let lanes = self.text_lanes()?;
         let dim = self.model.card.embedding_dim;
         lanes.embed(&tokens, dim, |session, names, batch| {
             let ids: Vec<i64> = batch.iter().flat_map(|text| text.ids.iter().copied()).collect();
@@ -128,6 +142,17 @@ impl Encoder for Towers {
     }
 }
 
+impl Towers {
+    fn text_lanes(&self) -> Result<Arc<Lanes>, VisionError> {
+        let mut text = lock(&self.text);
+        if let Some(lanes) = &*text {
+            return Ok(Arc::clone(lanes));
+        }
+        let lanes = Lanes::open(&self.model, &self.engine, self.options, Tower::Text)?;
+        Ok(Arc::clone(text.insert(Arc::new(lanes))))
+    }
+}
+
 /// What a network answered: the shape and the values.
 type Answer = (Vec<i64>, Vec<f32>);
 
@@ -139,7 +164,6 @@ impl Lanes {
         tower: Tower,
     ) -> Result<Self, VisionError> {
         let on_tract = matches!(engine.found, FoundEngine::Tract { .. });
-        let count = if on_tract { options.threads } else { 1 };
         let refused = |source| VisionError::Load {
             engine: engine.found.name(),
             model: model.card.name.clone(),
@@ -147,6 +171,14 @@ impl Lanes {
             source,
         };
         let network = model.files.network(tower);
+        let room = MAX_COPIES / network.bytes().unwrap_or(u64::MAX).max(1);
+        let count = match options.device {
+            Device::Cuda => 1,
+            Device::Cpu if on_tract => options.threads,
+            Device::Cpu => usize::try_from(room).unwrap_or(1).clamp(1, options.threads),
+        };
+        let threads = options.threads / count;
+        let options = EngineOptions { threads, ..options };
         let (first, network, batch) = match session(engine, options, &network) {
             Ok(session) => (session, network, options.batch),
             Err(error) => {
@@ -158,53 +190,90 @@ impl Lanes {
         };
         let names = Names::of(&first, model, tower)?;
         let mut sessions = vec![first];
-        for _ in 1..count {
-            sessions.push(session(engine, options, &network).map_err(refused)?);
+        let others = side_by_side((1..count).map(|_| || session(engine, options, &network)));
+        for other in others {
+            sessions.push(other.map_err(refused)?);
         }
-        Ok(Self { names, sessions, batch })
+        Ok(Self { names, free: Mutex::new(sessions), freed: Condvar::new(), count, batch })
     }
 
-    /// Cuts the items into batches, runs them on all lanes and puts the answers in order.
+    /// Cuts the items into batches, runs them on as many lanes as there are batches and puts the
+    /// answers in order.
     fn embed<T: Sync>(
-        &mut self,
+        &self,
         items: &[T],
         dim: usize,
         run: impl Fn(&mut Session, &Names, &[T]) -> ort::Result<Answer> + Sync,
     ) -> Result<Vec<Embedding>, VisionError> {
-        let (names, batch) = (&self.names, self.batch);
-        let run_all = |session: &mut Session, items: &[T]| {
-            let mut embeddings = Vec::with_capacity(items.len());
-            for batch in items.chunks(batch) {
-                let (shape, values) = run(session, names, batch).map_err(|source| {
-                    VisionError::Run { model: names.model.clone(), tower: names.tower, source }
-                })?;
-                embeddings.extend(names.vectors(batch.len(), dim, &shape, &values)?);
-            }
-            Ok(embeddings)
+        let names = &self.names;
+        let one_batch = |session: &mut Session, items: &[T]| {
+            let (shape, values) = run(session, names, items).map_err(|source| {
+                VisionError::Run { model: names.model.clone(), tower: names.tower, source }
+            })?;
+            names.vectors(items.len(), dim, &shape, &values)
         };
-        let share = items.len().div_ceil(self.sessions.len());
-        if let [session] = self.sessions.as_mut_slice() {
-            return run_all(session, items);
+        let batches: Vec<&[T]> = items.chunks(self.batch).collect();
+        let next = AtomicUsize::new(0);
+        let worker = || {
+            let mut lane = self.lane();
+            let mut done = Vec::new();
+            loop {
+                let place = next.fetch_add(1, Ordering::Relaxed);
+                let (Some(items), Some(session)) = (batches.get(place), &mut lane.session) else {
+                    return Ok(done);
+                };
+                done.push((place, one_batch(session, items)?));
+            }
+        };
+        let mut parts = Vec::with_capacity(batches.len());
+        for done in side_by_side((0..self.count.min(batches.len())).map(|_| worker)) {
+            parts.extend(done?);
         }
-        if share == 0 {
-            return Ok(Vec::new());
-        }
-        let parts: Result<Vec<Vec<Embedding>>, VisionError> = thread::scope(|scope| {
-            let workers: Vec<_> = self
-                .sessions
-                .iter_mut()
-                .zip(items.chunks(share))
-                .map(|(session, items)| scope.spawn(move || run_all(session, items)))
-                .collect();
-            workers
-                .into_iter()
-                .map(|worker| {
-                    worker.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause))
-                })
-                .collect()
-        });
-        Ok(parts?.into_iter().flatten().collect())
+        parts.sort_by_key(|(place, _)| *place);
+        Ok(parts.into_iter().flat_map(|(_, embeddings)| embeddings).collect())
     }
+
+    /// A session that nobody uses; waits for one.
+    fn lane(&self) -> Lane<'_> {
+        let mut free = lock(&self.free);
+        loop {
+            match free.pop() {
+                Some(session) => return Lane { lanes: self, session: Some(session) },
+                None => free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner),
+            }
+        }
+    }
+}
+
+/// A session in use; it goes back when this is dropped, also in a panic.
+struct Lane<'a> {
+    lanes: &'a Lanes,
+    session: Option<Session>,
+}
+
+impl Drop for Lane<'_> {
+    fn drop(&mut self) {
+        lock(&self.lanes.free).extend(self.session.take());
+        self.lanes.freed.notify_one();
+    }
+}
+
+/// Runs each piece of work on a thread of its own (the first on this one) and answers in order.
+fn side_by_side<T: Send, F: FnOnce() -> T + Send>(work: impl IntoIterator<Item = F>) -> Vec<T> {
+    let mut work = work.into_iter();
+    let Some(first) = work.next() else { return Vec::new() };
+    thread::scope(|scope| {
+        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let mut answers = vec![first()];
+        for other in others {
+            answers.push(other.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)));
+        }
+        answers
+    })
+}
+
+fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
+    shared.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Names {
@@ -340,6 +409,19 @@ fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::R
 }
 
 impl Network {
+    /// How large it is, with the weights that may lie beside it; `None` when it can't be told.
+    fn bytes(&self) -> Option<u64> {
+        let size = |path: &Path| Some(std::fs::metadata(path).ok()?.len());
+        match self {
+            Self::Bytes(bytes) => u64::try_from(bytes.len()).ok(),
+            Self::File(path) => {
+                let mut beside = path.clone().into_os_string();
+                beside.push("_data");
+                Some(size(path)? + size(Path::new(&beside)).unwrap_or(0))
+            }
+        }
+    }
+
     /// The network changed to a batch of one; `None` when it can't be read or is no network.
     fn one_at_a_time(&self) -> Option<Self> {
         let changed = match self {
