@@ -27,6 +27,10 @@ smoke:
 bench:
     cargo bench --bench end_to_end
 
+# The dashboard and the search with a million items, beside what is promised (3 minutes)
+bench-review:
+    cargo bench --bench review
+
 # Advisories, licences, sources and duplicate versions (needs cargo-deny)
 deny:
     cargo deny check

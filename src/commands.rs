@@ -10,11 +10,14 @@ mod init;
 mod output;
 mod probe;
 mod progress;
+mod queue;
 mod review;
 mod runtime;
 mod scan;
 mod score;
+mod stats;
 mod status;
+mod vectors;
 mod watch;
 mod workspace;
 
@@ -53,6 +56,8 @@ enum Command {
     Scan(scan::ScanArgs),
     Score(score::ScoreArgs),
     Review(review::ReviewArgs),
+    Queue(queue::QueueArgs),
+    Stats(stats::StatsArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
     Init(init::InitArgs),
@@ -104,6 +109,8 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Scan(args) => scan::run(args, config).await,
             Command::Score(args) => score::run(&args, &config).await,
             Command::Review(args) => review::run(args, config).await,
+            Command::Queue(args) => queue::run(args, &config).await,
+            Command::Stats(args) => stats::run(&args, &config).await,
             Command::Status(args) => status::run(&args, &config).await,
             Command::Export(args) => export::run(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),

@@ -81,6 +81,12 @@ pub struct ReviewConfig {
     pub reviewer: Option<String>,
     /// How the terminal is given pictures.
     pub pictures: String,
+    /// Commands and the keys that they have instead of the usual ones.
+    pub keys: BTreeMap<String, String>,
+    /// Steps of pictures a day after which the dashboard says a word.
+    pub exposure_budget: Option<u64>,
+    /// Minutes of work after which the dashboard suggests a break.
+    pub break_minutes: Option<u32>,
 }
 
 /// Ways to give a terminal pictures, as `modtool.yaml` and `--pictures` spell them.
@@ -143,7 +149,13 @@ impl Config {
                     _ => None,
                 },
             },
-            review: ReviewConfig { reviewer: review.reviewer, pictures: review.pictures.value },
+            review: ReviewConfig {
+                reviewer: review.reviewer,
+                pictures: review.pictures.value,
+                keys: review.keys,
+                exposure_budget: review.exposure_budget,
+                break_minutes: review.break_minutes,
+            },
             workspace,
             data_dir,
         }
@@ -169,6 +181,14 @@ pub enum ConfigError {
     /// The platform has no home folder for this user.
     #[error("this user has no home folder; say where models may be kept with MODTOOL_DATA_DIR")]
     NoDataDir,
+    /// The keys under `review` can't be as they are written.
+    #[error("{}: review: keys: {problem}", path.display())]
+    Keys {
+        /// `modtool.yaml`.
+        path: PathBuf,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Something is wrong in `modtool.yaml`; every problem is told.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Settings(Vec<YamlProblem>),
@@ -238,7 +258,9 @@ struct ReviewSettings {
     reviewer: Option<String>,
     pictures: Spanned<String>,
     grace_seconds: Option<Spanned<u64>>,
-    keys: Spanned<BTreeMap<String, String>>,
+    keys: BTreeMap<String, String>,
+    exposure_budget: Option<u64>,
+    break_minutes: Option<u32>,
 }
 
 fn nowhere<T>(value: T) -> Spanned<T> {
@@ -302,7 +324,9 @@ impl Default for ReviewSettings {
             reviewer: None,
             pictures: nowhere("auto".to_owned()),
             grace_seconds: None,
-            keys: nowhere(BTreeMap::new()),
+            keys: BTreeMap::new(),
+            exposure_budget: None,
+            break_minutes: None,
         }
     }
 }
@@ -353,8 +377,6 @@ impl Settings {
         if let Some(grace) = &self.review.grace_seconds {
             problems.later(false, grace, "review.grace_seconds");
         }
-        let keys = &self.review.keys;
-        problems.later(keys.value.is_empty(), keys, "review.keys");
         problems.found
     }
 }
@@ -432,7 +454,7 @@ mod tests {
 
     #[test]
     fn what_this_version_can_not_do_is_refused() {
-        for yaml in ["hooks: [{}]", "retention: {verdicts_days: 3}", "review: {keys: {a: b}}"] {
+        for yaml in ["hooks: [{}]", "retention: {verdicts_days: 3}"] {
             let error = resolved(yaml, &[]).expect_err("must be refused").to_string();
             assert!(error.contains("not supported by this version yet"), "{error}");
         }

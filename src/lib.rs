@@ -7,6 +7,7 @@ pub mod exit_code;
 pub mod moderation;
 pub mod pipeline;
 pub mod policy_file;
+pub mod search;
 pub mod store;
 pub mod telemetry;
 pub mod tui;

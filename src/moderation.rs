@@ -6,21 +6,28 @@
 pub mod audit;
 pub mod embedding;
 pub mod escape;
+pub mod histogram;
 pub mod item;
+pub mod perceptual;
 pub mod policy;
 pub mod review;
 pub mod score;
+pub mod stats;
 pub mod verdict;
 
 pub use audit::{AuditEvent, AuditKind, ChainHash};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};
+pub use histogram::ScoreHistogram;
 pub use item::{ItemId, Sighting};
+pub use perceptual::PerceptualHash;
 pub use policy::{
     Mode, Policy, PolicyHash, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
 };
 pub use review::{
-    Action, Decision, DecisionId, DecisionOutcome, PastDecision, QueueCounts, QueueCursor,
-    QueueFilter, ReviewState, ReviewTask, Reviewer, TaskDetail, TaskId, Timestamp, UndoOutcome,
+    Action, Decision, DecisionId, DecisionOutcome, FoundItem, Lane, Lease, PastDecision,
+    QueueCounts, QueueCursor, QueueFilter, QueueOrder, QueueRows, RedoOutcome, ReviewState,
+    ReviewTask, Reviewer, TaskDetail, TaskId, Timestamp, UndoOutcome,
 };
 pub use score::{Classifier, LogitScale, PolicyScore, PromptShare};
+pub use stats::{DayCount, PolicyStats, ReviewStats, ReviewerStats};
 pub use verdict::{Outcome, PolicyVerdict, Reason, Verdict, verdict_over};

@@ -5,10 +5,14 @@
 //! hold no transaction between calls. What a verb acknowledged survives power loss
 //! (WAL with `synchronous=FULL`).
 
+mod desk;
 mod export;
+mod groups;
 mod ingest;
 mod queue;
 mod rows;
+mod stats;
+mod vectors;
 mod watchers;
 
 use std::collections::HashSet;
@@ -27,6 +31,7 @@ use crate::moderation::{AuditEvent, ChainHash};
 
 pub use export::{ExportedEmbedding, ExportedVerdict};
 pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
+pub use vectors::StoredVector;
 pub use watchers::WatcherBeat;
 
 /// Below this, two connections that checkpoint at once can corrupt a WAL database
@@ -34,8 +39,11 @@ pub use watchers::WatcherBeat;
 const OLDEST_SAFE_SQLITE: [u32; 3] = [3, 51, 3];
 
 /// Forward only; the first line of each says why.
-const MIGRATIONS: &[(i64, &str, &str)] =
-    &[(1, "first tables", include_str!("../migrations/sqlite/0001_first_tables.sql"))];
+const MIGRATIONS: &[(i64, &str, &str)] = &[
+    (1, "first tables", include_str!("../migrations/sqlite/0001_first_tables.sql")),
+    (3, "perceptual hashes", include_str!("../migrations/sqlite/0003_perceptual_hashes.sql")),
+    (6, "review", include_str!("../migrations/sqlite/0006_review.sql")),
+];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.
 #[derive(Debug)]
@@ -152,9 +160,13 @@ impl Store {
 
     /// Grows with every change that anyone makes, in this process or another; one index look-up.
     pub async fn change_counter(&self) -> Result<u64, StoreError> {
-        let row = sqlx::query("SELECT coalesce(max(sequence), 0) FROM audit_events")
-            .fetch_one(&self.readers)
-            .await;
+        // Leases leave no audit events, but others want to see them.
+        let row = sqlx::query(
+            "SELECT (SELECT coalesce(max(sequence), 0) FROM audit_events)
+                  + coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'leases'), 0)",
+        )
+        .fetch_one(&self.readers)
+        .await;
         let sequence: i64 =
             row.and_then(|row| row.try_get(0)).map_err(|source| self.sql(source))?;
         Ok(sequence.unsigned_abs())

@@ -22,9 +22,10 @@ use ratatui::layout::Rect;
 
 pub use effect::Effect;
 pub use event::{Direction, Event};
-pub use keymap::{Key, event_for};
+pub use keymap::{Key, Keymap, event_for};
 pub use state::{
-    KnownPolicy, NoPicture, Opening, Pictures, RequestId, Reveal, State, Theme, Watcher, Why,
+    Care, Found, KnownPolicy, NoPicture, Numbers, Opening, Pictures, Query, RequestId, Reveal,
+    State, Theme, Watcher, Why,
 };
 pub use update::update;
 pub use view::{NoPictures, PictureSource, view};

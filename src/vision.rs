@@ -7,6 +7,7 @@
 pub mod decode;
 pub mod engine;
 pub mod model;
+mod perceptual;
 pub mod preprocess;
 mod tokenize;
 

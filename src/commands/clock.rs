@@ -33,6 +33,27 @@ pub(super) fn day_start() -> Timestamp {
     today.map_or(Timestamp(0), |day| Timestamp(day.timestamp().as_millisecond()))
 }
 
+/// The beginnings of the last so many days where this machine stands, today's last.
+pub(super) fn days_back(days: u16) -> Vec<Timestamp> {
+    let today = jiff::ZonedDateTime::now();
+    let day = |back: u16| {
+        let then = today.checked_sub(jiff::Span::new().days(i64::from(back))).ok()?;
+        Some(Timestamp(then.start_of_day().ok()?.timestamp().as_millisecond()))
+    };
+    (0..days).rev().filter_map(day).collect()
+}
+
+/// `Mon 2026-11-23`, where this machine stands.
+pub(super) fn local_day(at: Timestamp) -> String {
+    jiff::Timestamp::from_millisecond(at.0).map_or_else(
+        |_| at.0.to_string(),
+        |at| {
+            let here = at.to_zoned_datetime(jiff::tz::TimeZone::system());
+            here.strftime("%a %Y-%m-%d").to_string()
+        },
+    )
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

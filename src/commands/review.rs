@@ -7,6 +7,7 @@
 mod desk;
 mod pictures;
 mod protocol;
+mod search;
 mod terminal;
 
 use std::io::IsTerminal as _;
@@ -19,11 +20,11 @@ use ratatui::backend::CrosstermBackend;
 use ratatui::{Terminal, layout::Size};
 use tokio::signal::unix::{SignalKind, signal};
 
-use crate::config::{Config, PICTURES};
+use crate::config::{Config, ConfigError, PICTURES};
 use crate::exit_code::ExitCode;
 use crate::moderation::Reviewer;
 use crate::tui::state::Opening;
-use crate::tui::{self, Effect, Event, KnownPolicy, Pictures, State, Theme};
+use crate::tui::{self, Care, Effect, Event, Keymap, KnownPolicy, Pictures, State, Theme};
 
 use super::clock::now;
 use super::{UsageError, workspace};
@@ -45,6 +46,10 @@ pub(super) struct ReviewArgs {
     /// How the terminal is given pictures [default: what modtool.yaml says, else auto]
     #[arg(long, value_name = "HOW", value_parser = clap::builder::PossibleValuesParser::new(PICTURES))]
     pictures: Option<String>,
+
+    /// Words only: the same as --pictures off
+    #[arg(long, conflicts_with = "pictures")]
+    no_pictures: bool,
 }
 
 pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<ExitCode> {
@@ -52,7 +57,12 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
         return Err(UsageError("`modtool review` needs a terminal".to_owned()).into());
     }
     let reviewer = reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
-    let choice = PictureChoice::parse(args.pictures.as_deref().unwrap_or(&config.review.pictures));
+    let choice = match args.pictures.as_deref() {
+        _ if args.no_pictures => PictureChoice::Off,
+        Some(how) => PictureChoice::parse(how),
+        None => PictureChoice::parse(&config.review.pictures),
+    };
+    let keys = keymap(&config)?;
     let policies: Vec<_> =
         workspace::policies(&config)?.into_iter().map(|file| file.policy).collect();
     let model = workspace::model(&config)?;
@@ -61,9 +71,17 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let (events, inbox) = mpsc::channel();
     let known = policies
         .iter()
-        .map(|policy| KnownPolicy { id: policy.id.clone(), safe_view: policy.safe_view })
+        .map(|policy| KnownPolicy {
+            id: policy.id.clone(),
+            safe_view: policy.safe_view,
+            review: policy.thresholds.review(),
+            block: policy.thresholds.block(),
+        })
         .collect();
-    let mut desk = Desk::open(store, reviewer.clone(), policies, &model.card, events.clone());
+    let care =
+        Care { budget: config.review.exposure_budget, break_minutes: config.review.break_minutes };
+    let mut desk =
+        Desk::open(store, reviewer.clone(), policies, &model.card, &config, events.clone());
 
     // From here on the terminal is ours, and is given back when `screen` is dropped.
     let screen = Screen::enter().context("can't take the terminal over")?;
@@ -81,6 +99,8 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
             size: Size { width, height },
             now: now(),
             policies: known,
+            keys,
+            care,
         });
         let mut terminal = Terminal::new(CrosstermBackend::new(std::io::stdout()))?;
         let requests = gallery.requests();
@@ -90,7 +110,9 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
                 // The loop listens as long as it runs.
                 let _ = events.send(Event::Resumed);
             }
-            Effect::LoadPicture { .. } | Effect::DropPicture { .. } => requests.ask(effect),
+            Effect::LoadPicture { .. } | Effect::Prefetch { .. } | Effect::DropPicture { .. } => {
+                requests.ask(effect);
+            }
             other => desk.perform(other),
         };
         tui::run(&mut terminal, &mut state, &inbox, perform, &mut gallery)
@@ -100,6 +122,14 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     // What was decided is written down before the program ends, however it ends.
     desk.close().await;
     ended.map(|()| ExitCode::Clean)
+}
+
+/// The keys as the settings want them.
+fn keymap(config: &Config) -> anyhow::Result<Keymap> {
+    let changes = config.review.keys.iter().map(|(name, keys)| (name.as_str(), keys.as_str()));
+    let place = config.workspace.join("modtool.yaml");
+    Keymap::with(changes)
+        .map_err(|error| ConfigError::Keys { path: place, problem: error.to_string() }.into())
 }
 
 /// How this terminal would be given pictures; `None` where there is no terminal to ask.
@@ -123,7 +153,7 @@ fn theme() -> Theme {
 }
 
 /// The name on the decisions: as asked for, or the system's user.
-fn reviewer(name: Option<String>) -> anyhow::Result<Reviewer> {
+pub(super) fn reviewer(name: Option<String>) -> anyhow::Result<Reviewer> {
     let name = name.unwrap_or_else(|| {
         let number = rustix::process::getuid().as_raw();
         let accounts = std::fs::read_to_string("/etc/passwd").unwrap_or_default();

@@ -14,6 +14,8 @@ spelled! {
         Decision = "decision",
         /// A person took a decision back.
         Undo = "undo",
+        /// A person asked for an item to be decided that nothing had flagged.
+        Opened = "opened",
         /// A task was closed because its file could be read after all, or changed.
         Superseded = "superseded",
     }

@@ -106,15 +106,65 @@ pub struct ReviewTask {
     pub state: ReviewState,
     /// When it was opened.
     pub opened_at: Timestamp,
+    /// Undecided tasks about near-duplicates that this one stands for, itself included.
+    pub group: u32,
+    /// Who has it open on a screen; it may have run out.
+    pub lease: Option<Lease>,
 }
 
-/// The order of the queue: severity, then score, then age; the most pressing first.
-pub fn queue_order(a: &ReviewTask, b: &ReviewTask) -> std::cmp::Ordering {
-    let score = |task: &ReviewTask| task.score.unwrap_or(0.0);
-    b.severity
-        .cmp(&a.severity)
-        .then_with(|| score(b).total_cmp(&score(a)))
-        .then_with(|| a.id.cmp(&b.id))
+impl ReviewTask {
+    /// Who else has it open now.
+    pub fn leased_by_other(&self, reviewer: &Reviewer, now: Timestamp) -> Option<&Lease> {
+        self.lease.as_ref().filter(|lease| lease.binds(reviewer, now))
+    }
+}
+
+/// A task that is open on someone's screen: nobody else decides it until then.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Whose screen.
+    pub reviewer: Reviewer,
+    /// When it runs out by itself.
+    pub until: Timestamp,
+}
+
+impl Lease {
+    /// A lease lasts so long unless it is renewed: 10 minutes, in milliseconds.
+    pub const LENGTH_MS: i64 = 600_000;
+
+    /// Whether it keeps this reviewer from deciding now.
+    pub fn binds(&self, reviewer: &Reviewer, now: Timestamp) -> bool {
+        self.until > now && self.reviewer != *reviewer
+    }
+}
+
+spelled! {
+    /// What comes first in the queue.
+    QueueOrder {
+        /// Severity, then score, then age.
+        Pressing = "pressing",
+        /// What was opened last.
+        Newest = "newest",
+        /// What has waited longest.
+        Oldest = "oldest",
+    }
+}
+
+impl QueueOrder {
+    /// Compares two tasks; less comes first.
+    pub fn compare(self, a: &ReviewTask, b: &ReviewTask) -> std::cmp::Ordering {
+        let score = |task: &ReviewTask| task.score.unwrap_or(0.0);
+        let age = |task: &ReviewTask| (task.opened_at, task.id);
+        match self {
+            Self::Newest => age(b).cmp(&age(a)),
+            Self::Oldest => age(a).cmp(&age(b)),
+            Self::Pressing => b
+                .severity
+                .cmp(&a.severity)
+                .then_with(|| score(b).total_cmp(&score(a)))
+                .then_with(|| a.id.cmp(&b.id)),
+        }
+    }
 }
 
 /// What a person decided about a task.
@@ -134,13 +184,55 @@ pub struct Decision {
     pub at: Timestamp,
 }
 
-/// Which tasks a queue shows; all undecided ones by default.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+/// Which tasks a queue shows; all undecided ones by default, near-duplicates as one row.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueFilter {
     /// Only tasks that this policy flagged (it need not be the heaviest).
     pub policy: Option<PolicyId>,
     /// Only tasks in this state; `None` is open and escalated.
     pub state: Option<ReviewState>,
+    /// Only tasks with this outcome.
+    pub outcome: Option<Outcome>,
+    /// All tasks, or those whose file could not be judged.
+    pub lane: Lane,
+    /// Only tasks whose path contains this text, whatever its case.
+    pub text: Option<String>,
+    /// What comes first.
+    pub order: QueueOrder,
+    /// One row a group, or one a task.
+    pub rows: QueueRows,
+}
+
+impl Default for QueueFilter {
+    fn default() -> Self {
+        Self {
+            policy: None,
+            state: None,
+            outcome: None,
+            lane: Lane::Everything,
+            text: None,
+            order: QueueOrder::Pressing,
+            rows: QueueRows::Groups,
+        }
+    }
+}
+
+/// Which kind of tasks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Lane {
+    /// All.
+    Everything,
+    /// Those whose file could not be read or decoded.
+    Unjudged,
+}
+
+/// What a row of the queue is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum QueueRows {
+    /// A task that stands for all its near-duplicates.
+    Groups,
+    /// A task.
+    Tasks,
 }
 
 /// Where a page of the queue ended; the next page begins after it (keyset paging).
@@ -150,6 +242,8 @@ pub struct QueueCursor {
     pub severity: Severity,
     /// The last row's score; 0 where it has none.
     pub score: f32,
+    /// When the last row was opened.
+    pub opened_at: Timestamp,
     /// The last row's number.
     pub id: TaskId,
 }
@@ -157,7 +251,12 @@ pub struct QueueCursor {
 impl QueueCursor {
     /// The cursor after this task.
     pub fn of(task: &ReviewTask) -> Self {
-        Self { severity: task.severity, score: task.score.unwrap_or(0.0), id: task.id }
+        Self {
+            severity: task.severity,
+            score: task.score.unwrap_or(0.0),
+            opened_at: task.opened_at,
+            id: task.id,
+        }
     }
 }
 
@@ -168,6 +267,8 @@ pub struct QueueCounts {
     pub open: u64,
     /// Tasks that wait for someone with more say.
     pub escalated: u64,
+    /// Undecided tasks whose file could not be judged.
+    pub unjudged: u64,
     /// Decisions since the given start of the day that were not taken back.
     pub decided_today: u64,
     /// When the oldest undecided task was opened.
@@ -185,6 +286,27 @@ pub struct TaskDetail {
     pub sightings: Vec<Sighting>,
     /// What was decided about this item before, the latest first.
     pub decisions: Vec<PastDecision>,
+}
+
+/// What is known about an item that a search found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FoundItem {
+    /// Numbers the items.
+    pub number: i64,
+    /// What.
+    pub item: ItemId,
+    /// Where it lies now; none where its file was replaced.
+    pub path: Option<PathBuf>,
+    /// The worst outcome over its sightings.
+    pub outcome: Option<Outcome>,
+    /// Its undecided task.
+    pub task: Option<TaskId>,
+    /// Where its latest task stands.
+    pub state: Option<ReviewState>,
+    /// The policy of its latest task, and the score.
+    pub policy: Option<(PolicyId, f32)>,
+    /// What was decided last and stands.
+    pub decision: Option<Action>,
 }
 
 /// A decision in the log.
@@ -205,6 +327,8 @@ pub enum DecisionOutcome {
     Recorded(DecisionId),
     /// Someone was faster; here is what they decided.
     AlreadyDecided(PastDecision),
+    /// Someone else has it open on a screen.
+    Leased(Lease),
     /// The task was closed without a decision: its file was replaced or could be read after all.
     Superseded,
 }
@@ -212,11 +336,22 @@ pub enum DecisionOutcome {
 /// What came of trying to take a decision back.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UndoOutcome {
-    /// The reviewer's latest standing decision is undone and its task is as it was before.
-    Undone(PastDecision),
+    /// What the reviewer decided last (with one key) is undone and the tasks are as before.
+    Undone(Vec<PastDecision>),
     /// This reviewer has no decision left to undo.
     NothingToUndo,
     /// Someone decided the same task after it; that decision stands, and so does this one.
+    DecidedSince(PastDecision),
+}
+
+/// What came of trying to decide again what was taken back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum RedoOutcome {
+    /// The decisions of the reviewer's latest undo stand again.
+    Redone(Vec<PastDecision>),
+    /// Nothing was taken back since the reviewer's last decision.
+    NothingToRedo,
+    /// Someone decided the task in the meantime; that decision stands.
     DecidedSince(PastDecision),
 }
 
@@ -257,7 +392,9 @@ mod tests {
             outcome: Outcome::Review,
             reason: None,
             state: ReviewState::Open,
-            opened_at: Timestamp(0),
+            opened_at: Timestamp(-id),
+            group: 1,
+            lease: None,
         };
         let mut tasks = [
             task(1, Severity::Low, Some(0.99)),
@@ -265,8 +402,36 @@ mod tests {
             task(3, Severity::High, Some(0.6)),
             task(4, Severity::High, Some(0.6)),
         ];
-        tasks.sort_by(queue_order);
-        assert_eq!(tasks.iter().map(|task| task.id.0).collect::<Vec<_>>(), [3, 4, 2, 1]);
+        let mut sorted = |order: QueueOrder| {
+            tasks.sort_by(|a, b| order.compare(a, b));
+            tasks.iter().map(|task| task.id.0).collect::<Vec<_>>()
+        };
+        assert_eq!(sorted(QueueOrder::Pressing), [3, 4, 2, 1]);
+        assert_eq!(sorted(QueueOrder::Oldest), [4, 3, 2, 1]);
+        assert_eq!(sorted(QueueOrder::Newest), [1, 2, 3, 4]);
+    }
+
+    #[test]
+    fn a_lease_binds_others_and_only_for_its_time() {
+        let [ana, ben] = ["ana", "ben"].map(|name| Reviewer::new(name).expect("a name"));
+        let task = ReviewTask {
+            id: TaskId(1),
+            item: ItemId::of_bytes(b""),
+            path: PathBuf::new(),
+            sightings: 1,
+            policy: None,
+            severity: Severity::Low,
+            score: None,
+            outcome: Outcome::Review,
+            reason: None,
+            state: ReviewState::Open,
+            opened_at: Timestamp(0),
+            group: 1,
+            lease: Some(Lease { reviewer: ana.clone(), until: Timestamp(10) }),
+        };
+        assert!(task.leased_by_other(&ben, Timestamp(9)).is_some());
+        assert!(task.leased_by_other(&ben, Timestamp(10)).is_none());
+        assert!(task.leased_by_other(&ana, Timestamp(9)).is_none());
     }
 
     #[test]

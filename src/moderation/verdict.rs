@@ -28,6 +28,8 @@ pub enum Reason {
     NoPolicy,
     /// The same bytes were removed by a person before: Review.
     RemovedBefore,
+    /// Nothing flagged it; a person found it and wants to decide: Review.
+    Found,
     /// The file could not be read; the text says why.
     Unreadable(String),
     /// The bytes could not be judged as a picture; the text says why.
@@ -45,6 +47,7 @@ impl Reason {
                 "out_of_scope" => Self::OutOfScope,
                 "no_policy" => Self::NoPolicy,
                 "removed_before" => Self::RemovedBefore,
+                "found" => Self::Found,
                 _ => Self::Undecodable(text.to_owned()),
             },
         }
@@ -62,6 +65,7 @@ impl fmt::Display for Reason {
             Self::OutOfScope => f.write_str("out_of_scope"),
             Self::NoPolicy => f.write_str("no_policy"),
             Self::RemovedBefore => f.write_str("removed_before"),
+            Self::Found => f.write_str("found"),
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::Undecodable(why) => write!(f, "undecodable: {why}"),
         }
@@ -247,6 +251,7 @@ mod tests {
             Reason::OutOfScope,
             Reason::NoPolicy,
             Reason::RemovedBefore,
+            Reason::Found,
             Reason::Unreadable("permission denied".into()),
             Reason::Undecodable("the file is empty".into()),
         ] {

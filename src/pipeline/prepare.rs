@@ -109,7 +109,8 @@ impl Preparer {
         if let Some((store, runtime)) = &self.store {
             match runtime.block_on(store.known_item(item, &self.fingerprint)) {
                 Ok(Some(known)) if !known.views.is_empty() => {
-                    return Content::Embedded(known.views, known.facts);
+                    let facts = known.facts.map(|facts| self.with_hash(facts, bytes));
+                    return Content::Embedded(known.views, facts);
                 }
                 Ok(_) => {}
                 // Judging again is always right; the store's trouble shows when it is written to.
@@ -123,11 +124,21 @@ impl Preparer {
                     width: facts.width,
                     height: facts.height,
                     frames: facts.frames,
+                    hash: facts.hash,
                 };
                 Content::Pixels(views, facts)
             }
             Err(flaw) => Content::Unjudged(Reason::Undecodable(flaw.to_string())),
         }
+    }
+
+    /// What was stored before perceptual hashes were computed gets one now.
+    fn with_hash(&self, facts: PictureFacts, bytes: &[u8]) -> PictureFacts {
+        if facts.hash.is_some() {
+            return facts;
+        }
+        let decoded = decode::views(bytes, &self.spec, &self.limits);
+        PictureFacts { hash: decoded.ok().and_then(|views| views.facts.hash), ..facts }
     }
 
     fn tell(&self, feedback: Feedback) {

@@ -1,19 +1,24 @@
 //! Verbs of the pipeline: what is known, and writing down what was judged.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
+use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
-    AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Outcome, Policy, PolicyHash, Reason,
-    ReviewState, Severity, Sighting, Timestamp, Verdict,
+    AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Outcome, PerceptualHash, Policy,
+    PolicyHash, Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp,
+    Verdict,
 };
 
-use super::rows::{RowError, item_of, path_bytes, severity_number, unreadable};
-use super::{Store, StoreError, append_audit, hex};
+use super::rows::{
+    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, unreadable,
+};
+use super::{Store, StoreError, append_audit, groups, hex};
 
 /// What the file system says of a file; when none of it changed, the bytes did not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -39,6 +44,8 @@ pub struct PictureFacts {
     pub height: u32,
     /// 1 for a still picture.
     pub frames: u32,
+    /// What it looks like; none where it was never computed.
+    pub hash: Option<PerceptualHash>,
 }
 
 /// One file, judged, ready to be written down.
@@ -159,7 +166,9 @@ impl Store {
     ) -> Result<Option<KnownItem>, StoreError> {
         let known = async {
             let Some(row) = sqlx::query(
-                "SELECT id, format, width, height, frames, reason FROM items WHERE hash = ?",
+                "SELECT i.id, i.format, i.width, i.height, i.frames, i.reason, h.quality, h.forms
+                 FROM items AS i LEFT JOIN perceptual_hashes AS h ON h.item = i.id
+                 WHERE i.hash = ?",
             )
             .bind(item.as_bytes().as_slice())
             .fetch_optional(&self.readers)
@@ -171,11 +180,12 @@ impl Store {
             let reason: Option<String> = row.try_get("reason")?;
             let facts = format
                 .map(|format| {
-                    Ok::<_, sqlx::Error>(PictureFacts {
+                    Ok::<_, RowError>(PictureFacts {
                         format,
                         width: row.try_get("width")?,
                         height: row.try_get("height")?,
                         frames: row.try_get("frames")?,
+                        hash: perceptual_hash_of(&row)?,
                     })
                 })
                 .transpose()?;
@@ -421,6 +431,7 @@ async fn write_one(
             .await?;
     let mut task_opened = false;
     if outcome > Outcome::Allow {
+        write_hash(transaction, item, judged).await?;
         let asks_again = removed_before || !history.covers(&judged.verdict);
         task_opened =
             ask(transaction, item, sighting, judged, outcome, reason.as_ref(), asks_again, at)
@@ -496,6 +507,8 @@ async fn write_item(
 struct Batch {
     /// `[item, view, vector as hexadecimal digits]`
     embeddings: Vec<Value>,
+    /// `[item, quality, forms as hexadecimal digits]`
+    hashes: Vec<Value>,
     /// `[item, policy version, score, outcome, prompt]`
     verdicts: Vec<Value>,
     events: Vec<AuditEvent>,
@@ -506,6 +519,9 @@ impl Batch {
         for (view, embedding) in judged.views.iter().enumerate() {
             let digits = hex(&embedding.to_f16_bytes());
             self.embeddings.push(json!([item, view, digits]));
+        }
+        if let Some(hash) = judged.facts.as_ref().and_then(|facts| facts.hash.as_ref()) {
+            self.hashes.push(json!([item, hash.quality, hex(&hash.to_bytes())]));
         }
         for policy in &judged.verdict.policies {
             self.verdicts.push(json!([
@@ -533,16 +549,48 @@ impl Batch {
         .execute(&mut **transaction)
         .await?;
         sqlx::query(
+            "INSERT OR IGNORE INTO perceptual_hashes (item, quality, forms)
+             SELECT value ->> 0, value ->> 1, unhex(value ->> 2) FROM json_each(?)",
+        )
+        .bind(Value::Array(self.hashes).to_string())
+        .execute(&mut **transaction)
+        .await?;
+        let new = sqlx::query(
             "INSERT OR IGNORE INTO verdicts (item, policy_version, model, score, outcome, prompt)
              SELECT value ->> 0, value ->> 1, ?1, value ->> 2, value ->> 3, value ->> 4
-             FROM json_each(?2)",
+             FROM json_each(?2) RETURNING policy_version, score",
         )
         .bind(judged_by.model)
         .bind(Value::Array(self.verdicts).to_string())
-        .execute(&mut **transaction)
+        .fetch_all(&mut **transaction)
         .await?;
+        count_scores(transaction, judged_by.model, &new).await?;
         append_audit(transaction, &self.events).await
     }
+}
+
+/// Keeps the histogram of each policy version in step with its verdicts.
+async fn count_scores(
+    transaction: &mut Transaction<'static, Sqlite>,
+    model: i64,
+    new: &[SqliteRow],
+) -> Result<(), sqlx::Error> {
+    let mut bins: BTreeMap<(i64, usize), u64> = BTreeMap::new();
+    for row in new {
+        let bin = ScoreHistogram::bin_of(narrow(row.try_get("score")?));
+        *bins.entry((row.try_get("policy_version")?, bin)).or_default() += 1;
+    }
+    let rows = bins.into_iter().map(|((version, bin), items)| json!([version, bin, items]));
+    sqlx::query(
+        "INSERT INTO score_bins (policy_version, model, bin, items)
+         SELECT value ->> 0, ?1, value ->> 1, value ->> 2 FROM json_each(?2) WHERE true
+         ON CONFLICT (policy_version, model, bin) DO UPDATE SET items = items + excluded.items",
+    )
+    .bind(model)
+    .bind(rows.collect::<Value>().to_string())
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
 }
 
 /// What people decided about an item, as far as a new verdict must know.
@@ -688,6 +736,24 @@ async fn write_sighting(
     Ok(row.try_get(0)?)
 }
 
+/// At once where a task may be opened, whose group the hash decides.
+async fn write_hash(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: i64,
+    judged: &Judged,
+) -> Result<(), sqlx::Error> {
+    let Some(hash) = judged.facts.as_ref().and_then(|facts| facts.hash.as_ref()) else {
+        return Ok(());
+    };
+    sqlx::query("INSERT OR IGNORE INTO perceptual_hashes (item, quality, forms) VALUES (?, ?, ?)")
+        .bind(item)
+        .bind(hash.quality)
+        .bind(hash.to_bytes())
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
+}
+
 /// Opens a task, or adds what is new to the one that waits already. Answers whether a task
 /// was opened.
 #[expect(clippy::too_many_arguments, reason = "one row, one call")]
@@ -747,6 +813,9 @@ async fn ask(
         .await?
         .try_get(0)?
     };
+    if waiting.is_none() {
+        groups::join(transaction, TaskId(task)).await?;
+    }
     for policy in flagged(&judged.verdict) {
         sqlx::query("INSERT OR IGNORE INTO task_policies (task, policy) VALUES (?, ?)")
             .bind(task)

@@ -1,34 +1,44 @@
 //! Verbs of review: the queue, its numbers, and decisions as an event log.
 
+use std::path::Path;
+
 use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
-use crate::moderation::review::queue_order;
 use crate::moderation::{
-    Action, AuditEvent, AuditKind, Decision, DecisionId, DecisionOutcome, Mode, Outcome,
-    PastDecision, PolicyId, PolicyVerdict, QueueCounts, QueueCursor, QueueFilter, ReviewState,
-    ReviewTask, Reviewer, Sighting, TaskDetail, TaskId, Timestamp, UndoOutcome,
+    Action, AuditEvent, AuditKind, Decision, DecisionId, DecisionOutcome, ItemId, Lane, Mode,
+    Outcome, PastDecision, PolicyId, PolicyVerdict, QueueCounts, QueueCursor, QueueFilter,
+    QueueOrder, QueueRows, RedoOutcome, ReviewState, ReviewTask, Reviewer, Sighting, TaskDetail,
+    TaskId, Timestamp, UndoOutcome,
 };
 
 use super::rows::{
-    RowError, item_of, past_decision_of, path_of, policy_id_of, policy_verdict_of, severity_number,
-    state_of, task_of,
+    RowError, item_of, lease_of, past_decision_of, path_bytes, path_of, policy_id_of,
+    policy_verdict_of, severity_number, state_of, task_of,
 };
-use super::{Store, StoreError, append_audit};
+use super::{Store, StoreError, append_audit, groups};
 
 /// The columns that [`task_of`] reads.
-const TASK_COLUMNS: &str = "t.id, i.hash, s.path, t.policy, t.severity, t.score, t.outcome,
-    t.reason, t.state, t.opened_at,
-    (SELECT count(*) FROM sightings AS n WHERE n.item = t.item AND n.gone_at IS NULL) AS sightings";
+pub(super) const TASK_COLUMNS: &str =
+    "t.id, i.hash, s.path, t.policy, t.severity, t.score, t.outcome, t.reason, t.state, t.opened_at,
+    (SELECT count(*) FROM sightings AS n WHERE n.item = t.item AND n.gone_at IS NULL) AS sightings,
+    (SELECT count(*) FROM tasks AS g WHERE g.leader = t.id) + 1 AS group_size,
+    l.reviewer AS leased_by, l.until AS leased_until";
+
+/// What [`TASK_COLUMNS`] are taken from.
+pub(super) const TASK_TABLES: &str = "tasks AS t
+    JOIN items AS i ON i.id = t.item JOIN sightings AS s ON s.id = t.sighting
+    LEFT JOIN leases AS l ON l.task = t.id";
 
 /// The columns that [`past_decision_of`] reads.
-const DECISION_COLUMNS: &str = "d.id, d.task, d.action, d.reviewer, d.reason, d.note, d.at,
+pub(super) const DECISION_COLUMNS: &str =
+    "d.id, d.task, d.action, d.reviewer, d.reason, d.note, d.at,
     EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id) AS undone";
 
 impl Store {
-    /// One page of the queue, the most pressing first: by severity, then score, then age.
-    /// `after` is the cursor of the last row before the page.
+    /// One page of the queue in the filter's order. `after` is the cursor of the last row before
+    /// the page.
     pub async fn queue(
         &self,
         filter: &QueueFilter,
@@ -38,12 +48,12 @@ impl Store {
         let undecided = [ReviewState::Open, ReviewState::Escalated];
         let states = filter.state.as_ref().map_or(undecided.as_slice(), std::slice::from_ref);
         let mut tasks = Vec::new();
-        // One state at a time, because then the index holds the rows in just this order.
+        // One state at a time, because then an index holds the rows in just this order.
         for state in states {
             let page = self.queue_of_state(*state, filter, after, limit).await;
             tasks.extend(page.map_err(|error| self.failed(error))?);
         }
-        tasks.sort_by(queue_order);
+        tasks.sort_by(|a, b| filter.order.compare(a, b));
         tasks.truncate(limit as usize);
         Ok(tasks)
     }
@@ -55,31 +65,26 @@ impl Store {
         after: Option<QueueCursor>,
         limit: u32,
     ) -> Result<Vec<ReviewTask>, RowError> {
-        let only_policy = match filter.policy {
-            Some(_) => {
-                "AND EXISTS (SELECT 1 FROM task_policies AS p
-                                    WHERE p.task = t.id AND p.policy = ?5)"
-            }
-            None => "",
+        let (severity, score, opened_at, id) = match (after, filter.order) {
+            (Some(cursor), _) => (
+                severity_number(cursor.severity),
+                f64::from(cursor.score),
+                cursor.opened_at.0,
+                cursor.id.0,
+            ),
+            (None, QueueOrder::Newest) => (i64::MAX, f64::INFINITY, i64::MAX, i64::MAX),
+            (None, _) => (i64::MAX, f64::INFINITY, i64::MIN, 0),
         };
-        let statement = format!(
-            "SELECT {TASK_COLUMNS} FROM tasks AS t
-             JOIN items AS i ON i.id = t.item JOIN sightings AS s ON s.id = t.sighting
-             WHERE t.state = ?1 AND t.severity <= ?2
-               AND (t.severity < ?2 OR t.score < ?3 OR (t.score = ?3 AND t.id > ?4)) {only_policy}
-             ORDER BY t.severity DESC, t.score DESC, t.id LIMIT ?6"
-        );
-        let before_all = (i64::MAX, f64::INFINITY, 0);
-        let (severity, score, id) = after.map_or(before_all, |cursor| {
-            (severity_number(cursor.severity), f64::from(cursor.score), cursor.id.0)
-        });
-        let rows = sqlx::query(AssertSqlSafe(statement))
+        let rows = sqlx::query(AssertSqlSafe(page_statement(filter)))
             .bind(state.as_str())
             .bind(severity)
             .bind(score)
             .bind(id)
             .bind(filter.policy.as_ref().map(PolicyId::as_str))
             .bind(limit)
+            .bind(opened_at)
+            .bind(filter.outcome.map(Outcome::as_str))
+            .bind(filter.text.as_deref().map(str::to_lowercase))
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(task_of).collect()
@@ -90,11 +95,15 @@ impl Store {
         let row = sqlx::query(
             "SELECT (SELECT count(*) FROM tasks WHERE state = 'open') AS open,
                     (SELECT count(*) FROM tasks WHERE state = 'escalated') AS escalated,
+                    (SELECT count(*) FROM tasks WHERE state IN ('open', 'escalated')
+                       AND reason >= 'un' AND reason < 'uo') AS unjudged,
                     (SELECT count(*) FROM decisions AS d WHERE d.at >= ? AND d.action <> 'undo'
                        AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id))
                       AS decided,
-                    (SELECT min(opened_at) FROM tasks WHERE state IN ('open', 'escalated'))
-                      AS oldest",
+                    (SELECT min(first) FROM (
+                       SELECT min(opened_at) AS first FROM tasks WHERE state = 'open'
+                       UNION ALL
+                       SELECT min(opened_at) FROM tasks WHERE state = 'escalated')) AS oldest",
         )
         .bind(day_start.0)
         .fetch_one(&self.readers)
@@ -103,6 +112,7 @@ impl Store {
             Ok(QueueCounts {
                 open: row.try_get::<i64, _>("open")?.unsigned_abs(),
                 escalated: row.try_get::<i64, _>("escalated")?.unsigned_abs(),
+                unjudged: row.try_get::<i64, _>("unjudged")?.unsigned_abs(),
                 decided_today: row.try_get::<i64, _>("decided")?.unsigned_abs(),
                 oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Timestamp),
             })
@@ -134,8 +144,7 @@ impl Store {
 
     async fn read_detail(&self, id: TaskId) -> Result<Option<TaskDetail>, RowError> {
         let statement = format!(
-            "SELECT {TASK_COLUMNS}, t.item, t.sighting, s.policy_set, s.model FROM tasks AS t
-             JOIN items AS i ON i.id = t.item JOIN sightings AS s ON s.id = t.sighting
+            "SELECT {TASK_COLUMNS}, t.item, t.sighting, s.policy_set, s.model FROM {TASK_TABLES}
              WHERE t.id = ?"
         );
         let mut reader = self.readers.acquire().await?;
@@ -184,21 +193,90 @@ impl Store {
         }))
     }
 
+    /// The items whose ids lie between two ids, both included; at most `limit`, by id.
+    pub async fn items_between(
+        &self,
+        first: ItemId,
+        last: ItemId,
+        limit: u32,
+    ) -> Result<Vec<ItemId>, StoreError> {
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT hash FROM items WHERE hash BETWEEN ? AND ? ORDER BY hash LIMIT ?",
+            )
+            .bind(first.as_bytes().as_slice())
+            .bind(last.as_bytes().as_slice())
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await?;
+            let item = |row: &SqliteRow| Ok::<_, RowError>(item_of(row.try_get("hash")?)?);
+            rows.iter().map(item).collect::<Result<_, _>>()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
+    /// The item that lies at a path now, as far as the store knows.
+    pub async fn item_at(&self, path: &Path) -> Result<Option<ItemId>, StoreError> {
+        let read = async {
+            let row = sqlx::query(
+                "SELECT i.hash FROM sightings AS s JOIN items AS i ON i.id = s.item
+                 WHERE s.path = ? AND s.gone_at IS NULL",
+            )
+            .bind(path_bytes(path))
+            .fetch_optional(&self.readers)
+            .await?;
+            row.map(|row| Ok(item_of(row.try_get("hash")?)?)).transpose()
+        };
+        read.await.map_err(|error: RowError| self.failed(error))
+    }
+
+    /// The latest task about an item: the undecided one where there is one.
+    pub async fn latest_task(&self, item: ItemId) -> Result<Option<ReviewTask>, StoreError> {
+        let read = async {
+            let statement = format!(
+                "SELECT {TASK_COLUMNS} FROM {TASK_TABLES} WHERE t.id = (
+                     SELECT id FROM tasks WHERE item = (SELECT id FROM items WHERE hash = ?)
+                     ORDER BY state = 'closed', id DESC LIMIT 1)"
+            );
+            let row = sqlx::query(AssertSqlSafe(statement))
+                .bind(item.as_bytes().as_slice())
+                .fetch_optional(&self.readers)
+                .await?;
+            row.as_ref().map(task_of).transpose()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
     /// Writes a decision, its audit event, and the task's new state in ONE transaction. Of two
     /// reviewers who decide one task, exactly one is recorded and the other learns of it.
     pub async fn record_decision(
         &self,
         decision: &Decision,
     ) -> Result<DecisionOutcome, StoreError> {
-        let mut transaction = self.begin().await?;
-        let decided = decide(&mut transaction, decision).await;
-        let decided = decided.map_err(|error| self.failed(error))?;
-        self.commit(transaction).await?;
-        Ok(decided)
+        let mut outcomes = self.record_decisions(std::slice::from_ref(decision)).await?;
+        Ok(outcomes.pop().unwrap_or(DecisionOutcome::Superseded))
     }
 
-    /// Takes back the reviewer's latest decision that stands, as one more event, and puts the
-    /// task back into the state before it.
+    /// Writes decisions that were made with one key, all in ONE transaction; one undo takes all
+    /// of them back. A task that someone else decided or has open stays out of it: each decision
+    /// has an outcome of its own, in the same order.
+    pub async fn record_decisions(
+        &self,
+        decisions: &[Decision],
+    ) -> Result<Vec<DecisionOutcome>, StoreError> {
+        let mut transaction = self.begin().await?;
+        let mut outcomes = Vec::with_capacity(decisions.len());
+        let mut batch = Batch::of(decisions.len());
+        for decision in decisions {
+            let decided = decide(&mut transaction, decision, &mut batch, None).await;
+            outcomes.push(decided.map_err(|error| self.failed(error))?);
+        }
+        self.commit(transaction).await?;
+        Ok(outcomes)
+    }
+
+    /// Takes back what the reviewer decided last and still stands, as more events, and puts the
+    /// tasks back into the state before it.
     pub async fn undo(
         &self,
         reviewer: &Reviewer,
@@ -210,6 +288,59 @@ impl Store {
         self.commit(transaction).await?;
         Ok(undone)
     }
+
+    /// Decides again what the reviewer's latest undo took back, unless the reviewer has decided
+    /// something else since.
+    pub async fn redo(
+        &self,
+        reviewer: &Reviewer,
+        at: Timestamp,
+    ) -> Result<RedoOutcome, StoreError> {
+        let mut transaction = self.begin().await?;
+        let redone = redo_latest(&mut transaction, reviewer, at).await;
+        let redone = redone.map_err(|error| self.failed(error))?;
+        self.commit(transaction).await?;
+        Ok(redone)
+    }
+}
+
+/// One page of one state. Binds: state, severity, score, id, policy, limit, opened at, outcome,
+/// text.
+fn page_statement(filter: &QueueFilter) -> String {
+    let (after, order) = match filter.order {
+        QueueOrder::Pressing => (
+            "t.severity <= ?2
+             AND (t.severity < ?2 OR t.score < ?3 OR (t.score = ?3 AND t.id > ?4))",
+            "t.severity DESC, t.score DESC, t.id",
+        ),
+        QueueOrder::Newest => {
+            ("t.opened_at <= ?7 AND (t.opened_at < ?7 OR t.id < ?4)", "t.opened_at DESC, t.id DESC")
+        }
+        QueueOrder::Oldest => {
+            ("t.opened_at >= ?7 AND (t.opened_at > ?7 OR t.id > ?4)", "t.opened_at, t.id")
+        }
+    };
+    let mut only = String::new();
+    if filter.rows == QueueRows::Groups {
+        only += " AND t.leader IS NULL";
+    }
+    if filter.lane == Lane::Unjudged {
+        only += " AND t.reason >= 'un' AND t.reason < 'uo'";
+    }
+    if filter.policy.is_some() {
+        only += " AND EXISTS (SELECT 1 FROM task_policies AS p
+                              WHERE p.task = t.id AND p.policy = ?5)";
+    }
+    if filter.outcome.is_some() {
+        only += " AND t.outcome = ?8";
+    }
+    if filter.text.is_some() {
+        only += " AND instr(lower(CAST(s.path AS TEXT)), ?9) > 0";
+    }
+    format!(
+        "SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
+         WHERE t.state = ?1 AND {after}{only} ORDER BY {order} LIMIT ?6"
+    )
 }
 
 /// Binds: policy set, item, model.
@@ -233,12 +364,45 @@ fn most_telling_first(a: &PolicyVerdict, b: &PolicyVerdict) -> std::cmp::Orderin
     })
 }
 
+/// Decisions that are made together name the first of them.
+struct Batch {
+    first: Option<i64>,
+    together: bool,
+}
+
+impl Batch {
+    fn of(decisions: usize) -> Self {
+        Self { first: None, together: decisions > 1 }
+    }
+
+    /// Marks a row that was just written as one of the batch.
+    async fn take(
+        &mut self,
+        transaction: &mut Transaction<'static, Sqlite>,
+        id: i64,
+    ) -> Result<(), sqlx::Error> {
+        if !self.together {
+            return Ok(());
+        }
+        let first = *self.first.get_or_insert(id);
+        sqlx::query("UPDATE decisions SET batch = ? WHERE id = ?")
+            .bind(first)
+            .bind(id)
+            .execute(&mut **transaction)
+            .await?;
+        Ok(())
+    }
+}
+
 async fn decide(
     transaction: &mut Transaction<'static, Sqlite>,
     decision: &Decision,
+    batch: &mut Batch,
+    redoes: Option<DecisionId>,
 ) -> Result<DecisionOutcome, RowError> {
     let task = sqlx::query(
-        "SELECT t.state, t.item, i.hash FROM tasks AS t JOIN items AS i ON i.id = t.item
+        "SELECT t.state, t.item, i.hash, l.reviewer AS leased_by, l.until AS leased_until
+         FROM tasks AS t JOIN items AS i ON i.id = t.item LEFT JOIN leases AS l ON l.task = t.id
          WHERE t.id = ?",
     )
     .bind(decision.task.0)
@@ -251,10 +415,14 @@ async fn decide(
         let standing = standing_decision(transaction, decision.task).await?;
         return Ok(standing.map_or(DecisionOutcome::Superseded, DecisionOutcome::AlreadyDecided));
     }
+    let lease = lease_of(&task)?;
+    if let Some(lease) = lease.filter(|lease| lease.binds(&decision.reviewer, decision.at)) {
+        return Ok(DecisionOutcome::Leased(lease));
+    }
     let item: i64 = task.try_get("item")?;
     let id = sqlx::query(
-        "INSERT INTO decisions (task, item, action, reviewer, reason, note, at)
-         VALUES (?, ?, ?, ?, ?, ?, ?) RETURNING id",
+        "INSERT INTO decisions (task, item, action, reviewer, reason, note, at, redoes)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",
     )
     .bind(decision.task.0)
     .bind(item)
@@ -263,9 +431,11 @@ async fn decide(
     .bind(decision.reason.as_ref().map(PolicyId::as_str))
     .bind(&decision.note)
     .bind(decision.at.0)
+    .bind(redoes.map(|undo| undo.0))
     .fetch_one(&mut **transaction)
     .await?
     .try_get(0)?;
+    batch.take(transaction, id).await?;
     set_state(transaction, decision.task, decision.action.state(), decision.at).await?;
     let event = AuditEvent {
         at: decision.at,
@@ -291,7 +461,7 @@ async fn undo_latest(
     at: Timestamp,
 ) -> Result<UndoOutcome, RowError> {
     let statement = format!(
-        "SELECT {DECISION_COLUMNS} FROM decisions AS d
+        "SELECT {DECISION_COLUMNS}, d.batch FROM decisions AS d
          WHERE d.reviewer = ? AND d.action <> 'undo'
            AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
          ORDER BY d.id DESC LIMIT 1"
@@ -301,12 +471,48 @@ async fn undo_latest(
         .fetch_optional(&mut **transaction)
         .await?;
     let Some(latest) = latest else { return Ok(UndoOutcome::NothingToUndo) };
-    let latest = past_decision_of(&latest)?;
-    let task = latest.decision.task;
+    let together = match latest.try_get::<Option<i64>, _>("batch")? {
+        None => vec![past_decision_of(&latest)?],
+        Some(batch) => {
+            let statement = format!(
+                "SELECT {DECISION_COLUMNS} FROM decisions AS d
+                 WHERE d.batch = ? AND d.action <> 'undo'
+                   AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
+                 ORDER BY d.id"
+            );
+            let rows = sqlx::query(AssertSqlSafe(statement)).bind(batch);
+            let rows = rows.fetch_all(&mut **transaction).await?;
+            rows.iter().map(past_decision_of).collect::<Result<Vec<_>, _>>()?
+        }
+    };
+    let mut batch = Batch::of(together.len());
+    let mut undone = Vec::with_capacity(together.len());
+    let mut since = None;
+    for past in together {
+        match undo_one(transaction, &past, reviewer, at, &mut batch).await? {
+            None => undone.push(past),
+            Some(standing) => since = Some(standing),
+        }
+    }
+    Ok(match since {
+        Some(standing) if undone.is_empty() => UndoOutcome::DecidedSince(standing),
+        _ => UndoOutcome::Undone(undone),
+    })
+}
+
+/// Takes one decision back; answers the decision that stands in the way, if one does.
+async fn undo_one(
+    transaction: &mut Transaction<'static, Sqlite>,
+    past: &PastDecision,
+    reviewer: &Reviewer,
+    at: Timestamp,
+    batch: &mut Batch,
+) -> Result<Option<PastDecision>, RowError> {
+    let task = past.decision.task;
     if let Some(standing) = standing_decision(transaction, task).await?
-        && standing.id != latest.id
+        && standing.id != past.id
     {
-        return Ok(UndoOutcome::DecidedSince(standing));
+        return Ok(Some(standing));
     }
     let id: i64 = sqlx::query(
         "INSERT INTO decisions (task, item, action, undoes, reviewer, at)
@@ -314,10 +520,11 @@ async fn undo_latest(
     )
     .bind(reviewer.as_str())
     .bind(at.0)
-    .bind(latest.id.0)
+    .bind(past.id.0)
     .fetch_one(&mut **transaction)
     .await?
     .try_get(0)?;
+    batch.take(transaction, id).await?;
     let before = standing_decision(transaction, task).await?;
     let state = before.map_or(ReviewState::Open, |before| before.decision.action.state());
     if !another_task_waits(transaction, task).await? {
@@ -327,14 +534,76 @@ async fn undo_latest(
         at,
         kind: AuditKind::Undo,
         actor: reviewer.as_str().to_owned(),
-        detail: json!({"decision": id, "undoes": latest.id.0, "task": task.0}).to_string(),
+        detail: json!({"decision": id, "undoes": past.id.0, "task": task.0}).to_string(),
     };
     append_audit(transaction, &[event]).await?;
-    Ok(UndoOutcome::Undone(latest))
+    Ok(None)
+}
+
+async fn redo_latest(
+    transaction: &mut Transaction<'static, Sqlite>,
+    reviewer: &Reviewer,
+    at: Timestamp,
+) -> Result<RedoOutcome, RowError> {
+    let fresh: i64 = sqlx::query(
+        "SELECT coalesce(max(id), 0) FROM (SELECT id FROM decisions
+         WHERE reviewer = ? AND action <> 'undo' AND redoes IS NULL ORDER BY id DESC LIMIT 1)",
+    )
+    .bind(reviewer.as_str())
+    .fetch_one(&mut **transaction)
+    .await?
+    .try_get(0)?;
+    let latest = sqlx::query(
+        "SELECT u.id, u.batch FROM decisions AS u
+         WHERE u.reviewer = ? AND u.id > ? AND u.action = 'undo'
+           AND NOT EXISTS (SELECT 1 FROM decisions AS r WHERE r.redoes = u.id)
+         ORDER BY u.id DESC LIMIT 1",
+    )
+    .bind(reviewer.as_str())
+    .bind(fresh)
+    .fetch_optional(&mut **transaction)
+    .await?;
+    let Some(latest) = latest else { return Ok(RedoOutcome::NothingToRedo) };
+    let one = latest.try_get::<i64, _>("id")?;
+    let statement = format!(
+        "SELECT {DECISION_COLUMNS}, w.id AS undo FROM decisions AS w
+         JOIN decisions AS d ON d.id = w.undoes
+         WHERE {} AND NOT EXISTS (SELECT 1 FROM decisions AS r WHERE r.redoes = w.id)
+         ORDER BY d.id",
+        // Not both in one statement: then no index would serve.
+        if latest.try_get::<Option<i64>, _>("batch")?.is_some() {
+            "w.batch = ? AND w.action = 'undo'"
+        } else {
+            "w.id = ?"
+        }
+    );
+    let key = latest.try_get::<Option<i64>, _>("batch")?.unwrap_or(one);
+    let rows = sqlx::query(AssertSqlSafe(statement)).bind(key);
+    let rows = rows.fetch_all(&mut **transaction).await?;
+    let mut batch = Batch::of(rows.len());
+    let mut redone = Vec::with_capacity(rows.len());
+    let mut since = None;
+    for row in &rows {
+        let past = past_decision_of(row)?;
+        let undo = DecisionId(row.try_get("undo")?);
+        let decision = Decision { reviewer: reviewer.clone(), at, ..past.decision.clone() };
+        match decide(transaction, &decision, &mut batch, Some(undo)).await? {
+            DecisionOutcome::Recorded(id) => {
+                redone.push(PastDecision { id, decision, undone: false });
+            }
+            DecisionOutcome::AlreadyDecided(standing) => since = Some(standing),
+            DecisionOutcome::Leased(_) | DecisionOutcome::Superseded => {}
+        }
+    }
+    Ok(match since {
+        Some(standing) if redone.is_empty() => RedoOutcome::DecidedSince(standing),
+        None if redone.is_empty() => RedoOutcome::NothingToRedo,
+        _ => RedoOutcome::Redone(redone),
+    })
 }
 
 /// The task's latest decision that was not taken back.
-async fn standing_decision(
+pub(super) async fn standing_decision(
     transaction: &mut Transaction<'static, Sqlite>,
     task: TaskId,
 ) -> Result<Option<PastDecision>, RowError> {
@@ -367,12 +636,14 @@ async fn another_task_waits(
     Ok(row.is_some())
 }
 
-async fn set_state(
+/// Puts a task into a state and into the group of its near-duplicates there.
+pub(super) async fn set_state(
     transaction: &mut Transaction<'static, Sqlite>,
     task: TaskId,
     state: ReviewState,
     at: Timestamp,
 ) -> Result<(), RowError> {
+    groups::leave(transaction, task).await?;
     let closed_at = (state == ReviewState::Closed).then_some(at.0);
     sqlx::query("UPDATE tasks SET state = ?, closed_at = ? WHERE id = ?")
         .bind(state.as_str())
@@ -380,5 +651,12 @@ async fn set_state(
         .bind(task.0)
         .execute(&mut **transaction)
         .await?;
-    Ok(())
+    if state == ReviewState::Closed {
+        sqlx::query("DELETE FROM leases WHERE task = ?")
+            .bind(task.0)
+            .execute(&mut **transaction)
+            .await?;
+        return Ok(());
+    }
+    groups::join(transaction, task).await
 }

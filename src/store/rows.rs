@@ -7,8 +7,9 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::moderation::{
-    Action, Decision, DecisionId, ItemId, Mode, Outcome, PastDecision, PolicyHash, PolicyId,
-    PolicyVerdict, Reason, ReviewState, ReviewTask, Reviewer, Severity, TaskId, Timestamp,
+    Action, Decision, DecisionId, ItemId, Lease, Mode, Outcome, PastDecision, PerceptualHash,
+    PolicyHash, PolicyId, PolicyVerdict, Reason, ReviewState, ReviewTask, Reviewer, Severity,
+    TaskId, Timestamp,
 };
 
 use super::StoreError;
@@ -73,7 +74,7 @@ pub(super) fn unreadable(what: &'static str, value: impl std::fmt::Display) -> S
     StoreError::Row { what, value: value.to_string() }
 }
 
-/// Columns: id, hash, path, sightings, policy, severity, score, outcome, reason, state, `opened_at`.
+/// Columns: those of `TASK_COLUMNS` in `queue`.
 pub(super) fn task_of(row: &SqliteRow) -> Result<ReviewTask, RowError> {
     let policy: Option<String> = row.try_get("policy")?;
     let reason: Option<String> = row.try_get("reason")?;
@@ -90,7 +91,27 @@ pub(super) fn task_of(row: &SqliteRow) -> Result<ReviewTask, RowError> {
         reason: reason.as_deref().map(Reason::parse),
         state: state_of(row.try_get("state")?)?,
         opened_at: Timestamp(row.try_get("opened_at")?),
+        group: row.try_get("group_size")?,
+        lease: lease_of(row)?,
     })
+}
+
+/// Columns: `leased_by`, `leased_until`; both NULL where nobody has it open.
+pub(super) fn lease_of(row: &SqliteRow) -> Result<Option<Lease>, RowError> {
+    let (reviewer, until): (Option<String>, Option<i64>) =
+        (row.try_get("leased_by")?, row.try_get("leased_until")?);
+    let Some((reviewer, until)) = reviewer.zip(until) else { return Ok(None) };
+    let reviewer = Reviewer::new(&reviewer).map_err(|name| unreadable("reviewer", name.0))?;
+    Ok(Some(Lease { reviewer, until: Timestamp(until) }))
+}
+
+/// Columns: quality, forms; both NULL where the hash was never computed.
+pub(super) fn perceptual_hash_of(row: &SqliteRow) -> Result<Option<PerceptualHash>, RowError> {
+    let (quality, forms): (Option<u8>, Option<&[u8]>) =
+        (row.try_get("quality")?, row.try_get("forms")?);
+    let Some((quality, forms)) = quality.zip(forms) else { return Ok(None) };
+    let torn = || unreadable("perceptual hash", format!("{} bytes", forms.len()));
+    Ok(Some(PerceptualHash::from_bytes(forms, quality).ok_or_else(torn)?))
 }
 
 /// Columns: policy, hash, severity, mode, score, outcome, prompt.

@@ -1,11 +1,12 @@
 //! What happens to the dashboard: keys, the mouse, the clock, and answers to its effects.
 
 use crate::moderation::{
-    DecisionOutcome, PolicyId, QueueCounts, ReviewTask, TaskDetail, Timestamp, UndoOutcome,
+    DecisionOutcome, Lease, PolicyId, QueueCounts, RedoOutcome, ReviewTask, TaskDetail, Timestamp,
+    UndoOutcome,
 };
 
 use super::keymap::Key;
-use super::state::{NoPicture, RequestId, Watcher, Why};
+use super::state::{Found, NoPicture, Numbers, RequestId, Watcher, Why};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -104,6 +105,67 @@ pub enum Event {
         id: RequestId,
         /// What came of it.
         outcome: UndoOutcome,
+    },
+    /// Answers [`super::Effect::LoadGroups`].
+    GroupLoaded {
+        /// The request.
+        id: RequestId,
+        /// Each task once.
+        tasks: Vec<ReviewTask>,
+    },
+    /// Answers [`super::Effect::DecideTogether`] and [`super::Effect::DecideItems`].
+    DecidedTogether {
+        /// The request.
+        id: RequestId,
+        /// What came of each, in the order asked for.
+        outcomes: Vec<DecisionOutcome>,
+    },
+    /// Answers [`super::Effect::Redo`].
+    Redone {
+        /// The request.
+        id: RequestId,
+        /// What came of it.
+        outcome: RedoOutcome,
+    },
+    /// Answers [`super::Effect::Lease`].
+    Leased {
+        /// The request.
+        id: RequestId,
+        /// The lease that holds; someone else's where the reviewer came too late.
+        lease: Option<Lease>,
+    },
+    /// How many steps of pictures the reviewer chose to see today.
+    Exposures {
+        /// Since midnight.
+        count: u64,
+    },
+    /// How far a search is.
+    Finding {
+        /// The request.
+        id: RequestId,
+        /// In words.
+        progress: String,
+    },
+    /// Answers [`super::Effect::Find`].
+    FoundItems {
+        /// The request.
+        id: RequestId,
+        /// The most similar first.
+        found: Vec<Found>,
+    },
+    /// Answers [`super::Effect::LoadNeighbours`].
+    Neighbours {
+        /// The request.
+        id: RequestId,
+        /// The most similar first.
+        found: Vec<Found>,
+    },
+    /// Answers [`super::Effect::LoadNumbers`].
+    NumbersLoaded {
+        /// The request.
+        id: RequestId,
+        /// The numbers.
+        numbers: Box<Numbers>,
     },
     /// Answers any effect of the store: it did not work.
     Failed {

@@ -66,8 +66,14 @@ pub enum Command {
     Reason,
     /// Write a note for the decision.
     Note,
+    /// Decide this as the one before.
+    Repeat,
     /// Take the own latest decision back.
     Undo,
+    /// Decide again what was taken back.
+    Redo,
+    /// Mark a row, so that one key decides several.
+    Mark,
     /// Show one step more of the picture.
     Reveal,
     /// Hide the picture.
@@ -92,10 +98,22 @@ pub enum Command {
     WhyDown,
     /// Scroll the why panel back.
     WhyUp,
+    /// Type what the path must contain.
+    Text,
     /// Choose a policy to filter by.
     Filter,
-    /// Open, escalated or both.
+    /// Open, escalated, could not be judged, or all.
     States,
+    /// Every outcome, Block or Review.
+    Outcomes,
+    /// What comes first.
+    Order,
+    /// Search pictures by a description.
+    Search,
+    /// Search pictures that are like the one on the screen.
+    Alike,
+    /// The numbers.
+    Numbers,
     /// The list of keys.
     Help,
     /// Take what is selected or typed.
@@ -123,6 +141,16 @@ pub enum Place {
     Filter,
     /// The line for a note.
     Note,
+    /// The line for a part of a path.
+    Text,
+    /// The line for a description.
+    Ask,
+    /// What a decision is going to touch.
+    Together,
+    /// What a search found.
+    Results,
+    /// The numbers.
+    Numbers,
 }
 
 impl Place {
@@ -133,6 +161,11 @@ impl Place {
             Mode::Help { .. } => Self::Help,
             Mode::Filter(_) => Self::Filter,
             Mode::Note { .. } => Self::Note,
+            Mode::Text { .. } => Self::Text,
+            Mode::Ask { .. } => Self::Ask,
+            Mode::Together(_) => Self::Together,
+            Mode::Results(_) => Self::Results,
+            Mode::Numbers(_) => Self::Numbers,
         }
     }
 }
@@ -146,6 +179,8 @@ pub struct Binding {
     pub spelling: &'static str,
     /// What they mean.
     pub command: Command,
+    /// What the command is called in the settings.
+    pub name: &'static str,
     /// One word for the status line; empty where the line need not say it.
     pub label: &'static str,
     /// A sentence for the help.
@@ -155,8 +190,21 @@ pub struct Binding {
 }
 
 const BROWSE: &[Place] = &[Place::Browse];
-const EVERYWHERE: &[Place] = &[Place::Browse, Place::Help, Place::Filter, Place::Note];
-const LISTS: &[Place] = &[Place::Browse, Place::Help, Place::Filter];
+const EVERYWHERE: &[Place] = &[
+    Place::Browse,
+    Place::Help,
+    Place::Filter,
+    Place::Note,
+    Place::Text,
+    Place::Ask,
+    Place::Together,
+    Place::Results,
+    Place::Numbers,
+];
+const LISTS: &[Place] =
+    &[Place::Browse, Place::Help, Place::Filter, Place::Together, Place::Results, Place::Numbers];
+const LINES: &[Place] = &[Place::Note, Place::Text, Place::Ask];
+const DECIDING: &[Place] = &[Place::Browse, Place::Results];
 
 const DIGITS: &[Key] = &[
     Key::Char('1'),
@@ -171,11 +219,12 @@ const DIGITS: &[Key] = &[
 ];
 
 macro_rules! bindings {
-    ($($keys:expr, $spelling:literal, $command:ident, $label:literal, $places:expr, $help:literal;)+) => {
+    ($($keys:expr, $spelling:literal, $command:ident, $name:literal, $label:literal, $places:expr, $help:literal;)+) => {
         &[$(Binding {
             keys: $keys,
             spelling: $spelling,
             command: Command::$command,
+            name: $name,
             label: $label,
             help: $help,
             places: $places,
@@ -183,43 +232,204 @@ macro_rules! bindings {
     };
 }
 
-/// All keys, in the order of the help and of the status line.
+/// All keys as they are without settings, in the order of the help and of the status line.
 pub const KEYS: &[Binding] = bindings![
-    &[Key::Char('a')], "a", Approve, "approve", BROWSE, "approve: the picture stays";
-    &[Key::Char('r')], "r", Remove, "remove", BROWSE, "remove: the picture should go";
-    &[Key::Char('e')], "e", Escalate, "escalate", BROWSE, "escalate: someone else should decide";
-    DIGITS, "1-9", Reason, "reason", BROWSE, "choose the policy that is the reason to remove";
-    &[Key::Char('n')], "n", Note, "note", BROWSE, "write a note that goes with the decision";
-    &[Key::Char('u')], "u", Undo, "undo", BROWSE, "take back your latest decision";
-    &[Key::Char('v')], "v", Reveal, "reveal", BROWSE, "show one step more of the picture";
-    &[Key::Char('V')], "V", Hide, "hide", BROWSE, "hide the picture again";
-    &[Key::Enter], "Enter", Accept, "take it", &[Place::Filter, Place::Note], "take what is selected or typed";
-    &[Key::Esc], "Esc", Close, "close", EVERYWHERE, "close what is open, or the message";
-    &[Key::Char('p'), Key::Char('/')], "p /", Filter, "filter", BROWSE, "show only what one policy flagged";
-    &[Key::Char('o')], "o", States, "open/escalated", BROWSE, "show open tasks, escalated ones, or both";
-    &[Key::Tab, Key::Char(']')], "Tab ]", NextPolicy, "policy", BROWSE, "explain the next policy's score";
-    &[Key::BackTab, Key::Char('[')], "[", PreviousPolicy, "", BROWSE, "explain the previous policy's score";
-    &[Key::Char('J')], "J", WhyDown, "", BROWSE, "scroll the explanation on";
-    &[Key::Char('K')], "K", WhyUp, "", BROWSE, "scroll the explanation back";
-    &[Key::Char('j'), Key::Down], "j ↓", Down, "", LISTS, "next row";
-    &[Key::Char('k'), Key::Up], "k ↑", Up, "", LISTS, "previous row";
-    &[Key::PageDown], "PgDn", PageDown, "", LISTS, "a screenful on";
-    &[Key::PageUp], "PgUp", PageUp, "", LISTS, "a screenful back";
-    &[Key::Char('g'), Key::Home], "g Home", First, "", LISTS, "first row";
-    &[Key::Char('G'), Key::End], "G End", Last, "", LISTS, "last row";
-    &[Key::Backspace], "Backspace", Erase, "", &[Place::Note], "erase the last character of the note";
-    &[Key::Ctrl('l')], "Ctrl-L", Redraw, "", EVERYWHERE, "draw everything anew";
-    &[Key::Ctrl('z')], "Ctrl-Z", Suspend, "", EVERYWHERE, "back to the shell; fg returns";
-    &[Key::Char('q')], "q", Quit, "quit", BROWSE, "leave";
-    &[Key::Ctrl('c')], "Ctrl-C", Quit, "", EVERYWHERE, "leave at once";
-    &[Key::Char('?')], "?", Help, "help", &[Place::Browse, Place::Help], "show or close this list";
+    &[Key::Char('a')], "a", Approve, "approve", "approve", DECIDING, "approve: the picture stays";
+    &[Key::Char('r')], "r", Remove, "remove", "remove", DECIDING, "remove: the picture should go";
+    &[Key::Char('e')], "e", Escalate, "escalate", "escalate", DECIDING, "escalate: someone else should decide";
+    DIGITS, "1-9", Reason, "reason", "reason", BROWSE, "choose the policy that is the reason to remove";
+    &[Key::Char('n')], "n", Note, "note", "note", BROWSE, "write a note that goes with the decision";
+    &[Key::Char(' ')], "space", Mark, "mark", "mark", DECIDING, "mark a row; the next decision is about all marked ones";
+    &[Key::Char('u')], "u", Undo, "undo", "undo", DECIDING, "take back your latest decision";
+    &[Key::Char('v')], "v", Reveal, "reveal", "reveal", DECIDING, "show one step more of the picture";
+    &[Key::Char('/')], "/", Text, "text", "filter", BROWSE, "show only paths that contain a text";
+    &[Key::Char('s')], "s", Search, "search", "search", DECIDING, "search all pictures by a description";
+    &[Key::Char('S')], "S", Alike, "alike", "", DECIDING, "search pictures like the one on the screen";
+    &[Key::Char('.')], ".", Repeat, "repeat", "", BROWSE, "decide this as the one before";
+    &[Key::Char('U')], "U", Redo, "redo", "", DECIDING, "decide again what you took back";
+    &[Key::Char('V')], "V", Hide, "hide", "hide", DECIDING, "hide the picture again";
+    &[Key::Enter], "Enter", Accept, "accept", "take it", &[Place::Filter, Place::Note, Place::Text, Place::Ask, Place::Together], "take what is selected or typed";
+    &[Key::Esc], "Esc", Close, "close", "close", EVERYWHERE, "close what is open, the marks, or the message";
+    &[Key::Char('p')], "p", Filter, "policies", "policies", BROWSE, "show only what one policy flagged";
+    &[Key::Char('o')], "o", States, "states", "states", BROWSE, "open, escalated, not judged, or all";
+    &[Key::Char('b')], "b", Outcomes, "outcomes", "", BROWSE, "every outcome, only Block, or only Review";
+    &[Key::Char('O')], "O", Order, "order", "", BROWSE, "most pressing, newest or oldest first";
+    &[Key::Tab], "Tab", Numbers, "numbers", "numbers", &[Place::Browse, Place::Numbers], "the numbers: queue, reviewers, policies, scores";
+    &[Key::Char(']')], "]", NextPolicy, "next-policy", "policy", BROWSE, "explain the next policy's score";
+    &[Key::BackTab, Key::Char('[')], "[", PreviousPolicy, "previous-policy", "", BROWSE, "explain the previous policy's score";
+    &[Key::Char('J')], "J", WhyDown, "why-down", "", BROWSE, "scroll the explanation on";
+    &[Key::Char('K')], "K", WhyUp, "why-up", "", BROWSE, "scroll the explanation back";
+    &[Key::Char('j'), Key::Down], "j ↓", Down, "down", "", LISTS, "next row";
+    &[Key::Char('k'), Key::Up], "k ↑", Up, "up", "", LISTS, "previous row";
+    &[Key::PageDown], "PgDn", PageDown, "page-down", "", LISTS, "a screenful on";
+    &[Key::PageUp], "PgUp", PageUp, "page-up", "", LISTS, "a screenful back";
+    &[Key::Char('g'), Key::Home], "g Home", First, "first", "", LISTS, "first row";
+    &[Key::Char('G'), Key::End], "G End", Last, "last", "", LISTS, "last row";
+    &[Key::Backspace], "Backspace", Erase, "erase", "", LINES, "erase the last character";
+    &[Key::Ctrl('l')], "Ctrl-L", Redraw, "redraw", "", EVERYWHERE, "draw everything anew";
+    &[Key::Ctrl('z')], "Ctrl-Z", Suspend, "suspend", "", EVERYWHERE, "back to the shell; fg returns";
+    &[Key::Char('q')], "q", Quit, "quit", "quit", BROWSE, "leave";
+    &[Key::Ctrl('c')], "Ctrl-C", Quit, "leave", "", EVERYWHERE, "leave at once";
+    &[Key::Char('?')], "?", Help, "help", "help", &[Place::Browse, Place::Help], "show or close this list";
 ];
 
-/// What a key means at a place.
-pub fn command_for(place: Place, key: Key) -> Option<Command> {
-    KEYS.iter()
-        .find(|binding| binding.places.contains(&place) && binding.keys.contains(&key))
-        .map(|binding| binding.command)
+/// The keys that work: those of [`KEYS`] with what the settings change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keymap {
+    rows: Vec<(Binding, Option<Vec<Key>>)>,
+}
+
+/// The settings ask for keys that can't be.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeymapError {
+    /// No command has this name.
+    #[error("there is no command {name:?}; commands are {}", names().join(", "))]
+    UnknownCommand {
+        /// As written.
+        name: String,
+    },
+    /// No key has this spelling.
+    #[error("{key:?} is no key for {name}: write one character, Ctrl-x, or one of {}", SPELLINGS.map(|(name, _)| name).join(", "))]
+    UnknownKey {
+        /// The command.
+        name: String,
+        /// As written.
+        key: String,
+    },
+    /// One key would mean two things at one place.
+    #[error("{key} would mean both {first} and {second}; give one of them another key")]
+    Twice {
+        /// The key.
+        key: String,
+        /// A command.
+        first: &'static str,
+        /// Another.
+        second: &'static str,
+    },
+}
+
+/// Keys that have names.
+const SPELLINGS: [(&str, Key); 13] = [
+    ("Enter", Key::Enter),
+    ("Esc", Key::Esc),
+    ("Tab", Key::Tab),
+    ("Shift-Tab", Key::BackTab),
+    ("Backspace", Key::Backspace),
+    ("Up", Key::Up),
+    ("Down", Key::Down),
+    ("PageUp", Key::PageUp),
+    ("PageDown", Key::PageDown),
+    ("Home", Key::Home),
+    ("End", Key::End),
+    ("space", Key::Char(' ')),
+    ("Space", Key::Char(' ')),
+];
+
+fn names() -> Vec<&'static str> {
+    KEYS.iter().map(|binding| binding.name).collect()
+}
+
+impl Key {
+    /// The key with this spelling: one character, `Ctrl-x`, or a name.
+    pub fn parse(text: &str) -> Option<Self> {
+        if let Some((_, key)) = SPELLINGS.iter().find(|(name, _)| *name == text) {
+            return Some(*key);
+        }
+        let one = |text: &str| {
+            let mut characters = text.chars();
+            characters.next().filter(|_| characters.next().is_none())
+        };
+        match text.strip_prefix("Ctrl-") {
+            Some(letter) => one(letter).map(|letter| Self::Ctrl(letter.to_ascii_lowercase())),
+            None => one(text).map(Self::Char),
+        }
+    }
+
+    fn spelled(self) -> String {
+        if let Some((name, _)) = SPELLINGS.iter().find(|(_, key)| *key == self) {
+            return (*name).to_owned();
+        }
+        match self {
+            Self::Char(character) => character.to_string(),
+            Self::Ctrl(letter) => format!("Ctrl-{}", letter.to_ascii_uppercase()),
+            _ => String::new(),
+        }
+    }
+}
+
+impl Default for Keymap {
+    fn default() -> Self {
+        Self { rows: KEYS.iter().map(|binding| (*binding, None)).collect() }
+    }
+}
+
+impl Keymap {
+    /// The usual keys, but for commands that the settings give others; several are parted by
+    /// spaces.
+    ///
+    /// # Errors
+    /// [`KeymapError`] for an unknown command or key, and for a key that would mean two things.
+    pub fn with<'a>(
+        changes: impl IntoIterator<Item = (&'a str, &'a str)>,
+    ) -> Result<Self, KeymapError> {
+        let mut keymap = Self::default();
+        for (name, keys) in changes {
+            let row = keymap.rows.iter_mut().find(|(binding, _)| binding.name == name);
+            let unknown = || KeymapError::UnknownCommand { name: name.to_owned() };
+            let (_, changed) = row.ok_or_else(unknown)?;
+            let parsed = keys.split_whitespace().map(|key| {
+                let unknown =
+                    || KeymapError::UnknownKey { name: name.to_owned(), key: key.to_owned() };
+                Key::parse(key).ok_or_else(unknown)
+            });
+            *changed = Some(parsed.collect::<Result<_, _>>()?);
+        }
+        keymap.refuse_doubles()?;
+        Ok(keymap)
+    }
+
+    fn refuse_doubles(&self) -> Result<(), KeymapError> {
+        for (index, (second, _)) in self.rows.iter().enumerate() {
+            for key in self.keys(index) {
+                let before = self.rows[..index].iter().enumerate();
+                let twice = before.clone().find(|(other, (first, _))| {
+                    let shared = first.places.iter().any(|place| second.places.contains(place));
+                    shared && self.keys(*other).contains(key)
+                });
+                if let Some((_, (first, _))) = twice {
+                    let (first, second) = (first.name, second.name);
+                    return Err(KeymapError::Twice { key: key.spelled(), first, second });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn keys(&self, index: usize) -> &[Key] {
+        let (binding, changed) = &self.rows[index];
+        changed.as_deref().unwrap_or(binding.keys)
+    }
+
+    /// What a key means at a place.
+    pub fn command_for(&self, place: Place, key: Key) -> Option<Command> {
+        let mut rows = self.rows.iter().enumerate();
+        let found = rows.find(|(index, (binding, _))| {
+            binding.places.contains(&place) && self.keys(*index).contains(&key)
+        });
+        found.map(|(_, (binding, _))| binding.command)
+    }
+
+    /// All rows, with how their keys are written; a command without any key is left out.
+    pub fn rows(&self) -> impl Iterator<Item = (&Binding, String)> {
+        self.rows.iter().filter_map(|(binding, changed)| match changed {
+            None => Some((binding, binding.spelling.to_owned())),
+            Some(keys) if keys.is_empty() => None,
+            Some(keys) => {
+                let keys: Vec<String> = keys.iter().map(|key| key.spelled()).collect();
+                Some((binding, keys.join(" ")))
+            }
+        })
+    }
 }
 
 /// What crossterm reported, as an event of the dashboard; `None` for what means nothing to it.
@@ -294,6 +504,34 @@ mod tests {
                 assert!(seen.insert((place, key)), "{key:?} twice at {place:?}");
             }
         }
+    }
+
+    #[test]
+    fn settings_change_keys_and_mistakes_are_told() {
+        let keymap = Keymap::with([("approve", "y Ctrl-a"), ("remove", "a")]).expect("fine");
+        let browse = |key| keymap.command_for(Place::Browse, key);
+        assert_eq!(browse(Key::Char('y')), Some(Command::Approve));
+        assert_eq!(browse(Key::Ctrl('a')), Some(Command::Approve));
+        assert_eq!(browse(Key::Char('a')), Some(Command::Remove));
+        assert_eq!(browse(Key::Char('r')), None);
+        let spelled: Vec<_> = keymap.rows().take(2).map(|(_, spelling)| spelling).collect();
+        assert_eq!(spelled, ["y Ctrl-A", "a"]);
+        let told = |changes: &[(&'static str, &'static str)]| {
+            Keymap::with(changes.iter().copied()).expect_err("a mistake").to_string()
+        };
+        assert!(told(&[("aprove", "y")]).contains("commands are approve, remove"));
+        assert!(told(&[("approve", "yy")]).contains("\"yy\" is no key for approve"));
+        assert_eq!(
+            told(&[("approve", "e")]),
+            "e would mean both approve and escalate; give one of them another key"
+        );
+        assert_eq!(Keymap::with([]), Ok(Keymap::default()));
+    }
+
+    #[test]
+    fn every_command_has_a_name_of_its_own() {
+        let names: HashSet<_> = names().into_iter().collect();
+        assert_eq!(names.len(), KEYS.len());
     }
 
     #[test]

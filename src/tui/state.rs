@@ -1,14 +1,18 @@
 //! What the dashboard knows. Plain values; pixels and the store are the driver's.
 
+use std::collections::BTreeSet;
 use std::fmt;
+use std::path::PathBuf;
 
 use ratatui::layout::Size;
 
 use crate::moderation::{
-    Action, PolicyId, PolicyVerdict, PromptShare, QueueCounts, QueueCursor, QueueFilter, Reason,
-    ReviewState, ReviewTask, Reviewer, SafeView, TaskDetail, TaskId, Timestamp,
+    Action, FoundItem, ItemId, Lane, Lease, Outcome, PolicyId, PolicyVerdict, PromptShare,
+    QueueCounts, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewStats,
+    ReviewTask, Reviewer, SafeView, ScoreHistogram, TaskDetail, TaskId, Timestamp,
 };
 
+use super::keymap::Keymap;
 use super::layout::Layout;
 
 /// Numbers a piece of slow work: the effect that asks and the event that answers carry the same.
@@ -30,6 +34,12 @@ pub struct State {
     pub now: Timestamp,
     /// The policies in force.
     pub policies: Vec<KnownPolicy>,
+    /// The keys that work.
+    pub keys: Keymap,
+    /// How much a reviewer wants to see in a day, and when to rest.
+    pub care: Care,
+    /// Steps of pictures that were revealed today; none before the store has answered.
+    pub exposures: Option<u64>,
     /// Which tasks the queue shows.
     pub filter: QueueFilter,
     /// The rows that are loaded.
@@ -50,9 +60,15 @@ pub struct State {
     pub why_scroll: u16,
     /// What the next decision about the selected item carries.
     pub draft: Draft,
+    /// Who else has the selected task open, once the store has answered.
+    pub lease: Option<Lease>,
+    /// Rows that the next decision is about, all together.
+    pub marks: BTreeSet<TaskId>,
+    /// What `.` repeats.
+    pub last: Option<LastDecision>,
     /// Decisions that the store has not answered yet.
     pub pending: Vec<PendingDecision>,
-    /// An undo that the store has not answered yet.
+    /// An undo or redo that the store has not answered yet.
     pub undoing: Option<RequestId>,
     /// What has the keyboard.
     pub mode: Mode,
@@ -65,6 +81,14 @@ pub struct State {
     pub(super) last_request: u64,
     pub(super) counts_request: Option<RequestId>,
     pub(super) detail_refresh: Option<RequestId>,
+    pub(super) lease_request: Option<RequestId>,
+    /// When the lease was taken or renewed last.
+    pub(super) leased_at: Timestamp,
+    pub(super) neighbours_request: Option<RequestId>,
+    /// Whose picture `picture` is about.
+    pub(super) pictured: Option<ItemId>,
+    /// When the reviewer began, or rested last.
+    pub(super) working_since: Timestamp,
 }
 
 impl State {
@@ -77,7 +101,10 @@ impl State {
             size: opening.size,
             now: opening.now,
             policies: opening.policies,
-            filter: QueueFilter::default(),
+            keys: opening.keys,
+            care: opening.care,
+            exposures: None,
+            filter: QueueFilter { state: Some(ReviewState::Open), ..QueueFilter::default() },
             queue: Queue::default(),
             counts: None,
             watcher: Watcher::Unknown,
@@ -87,6 +114,9 @@ impl State {
             panel: 0,
             why_scroll: 0,
             draft: Draft::default(),
+            lease: None,
+            marks: BTreeSet::new(),
+            last: None,
             pending: Vec::new(),
             undoing: None,
             mode: Mode::Browse,
@@ -96,7 +126,37 @@ impl State {
             last_request: 0,
             counts_request: None,
             detail_refresh: None,
+            lease_request: None,
+            leased_at: opening.now,
+            neighbours_request: None,
+            pictured: None,
+            working_since: opening.now,
         }
+    }
+
+    /// The result of the search that is selected, while results are shown.
+    pub fn found(&self) -> Option<&Found> {
+        match &self.mode {
+            Mode::Results(results) => results.found.get(results.selected),
+            _ => None,
+        }
+    }
+
+    /// The item whose picture belongs on the screen, and where its file may lie.
+    pub fn shown(&self) -> Option<Shown> {
+        if matches!(self.mode, Mode::Results(_)) {
+            let found = &self.found()?.item;
+            return Some(Shown {
+                item: found.item,
+                paths: found.path.clone().into_iter().collect(),
+            });
+        }
+        let detail = &self.item_detail()?.detail;
+        let task = &detail.task;
+        let others = detail.sightings.iter().map(|sighting| &sighting.path);
+        let mut paths = vec![task.path.clone()];
+        paths.extend(others.filter(|path| **path != task.path).cloned());
+        Some(Shown { item: task.item, paths })
     }
 
     /// The selected row.
@@ -138,15 +198,52 @@ pub struct Opening {
     pub now: Timestamp,
     /// The policies in force.
     pub policies: Vec<KnownPolicy>,
+    /// The keys that work.
+    pub keys: Keymap,
+    /// How much a reviewer wants to see in a day, and when to rest.
+    pub care: Care,
+}
+
+/// How a reviewer looks after herself; nothing of it keeps anyone from working.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Care {
+    /// Steps revealed in a day after which a word is said.
+    pub budget: Option<u64>,
+    /// Minutes of work after which a break is suggested.
+    pub break_minutes: Option<u32>,
+}
+
+/// An item whose picture belongs on the screen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shown {
+    /// What.
+    pub item: ItemId,
+    /// Where its file may lie, tried in this order.
+    pub paths: Vec<PathBuf>,
+}
+
+/// A decision that can be made again about another item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LastDecision {
+    /// What.
+    pub action: Action,
+    /// The policy given as the reason, if any.
+    pub reason: Option<PolicyId>,
+    /// In the reviewer's own words, if any.
+    pub note: Option<String>,
 }
 
 /// A policy as far as the dashboard needs it before any item is loaded.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct KnownPolicy {
     /// Its name.
     pub id: PolicyId,
     /// How what it flags is shown first.
     pub safe_view: SafeView,
+    /// Scores from here on go to a person.
+    pub review: f32,
+    /// Scores from here on are Block.
+    pub block: f32,
 }
 
 /// Colours or none; meaning never depends on them.
@@ -293,6 +390,8 @@ pub struct ItemDetail {
     pub detail: TaskDetail,
     /// One for every policy: the heaviest first, then the other flagging ones, then by score.
     pub panels: Vec<Panel>,
+    /// The most similar items that were decided, once they are found.
+    pub neighbours: Option<Vec<Found>>,
 }
 
 impl ItemDetail {
@@ -316,7 +415,7 @@ impl ItemDetail {
             };
             rank(a).cmp(&rank(b)).then(b.verdict.score.total_cmp(&a.verdict.score))
         });
-        Self { detail, panels }
+        Self { detail, panels, neighbours: None }
     }
 
     /// The policies that flagged the item, in the order of their digits (from 1).
@@ -349,6 +448,8 @@ pub struct Why {
     pub block: f32,
     /// Every prompt's part.
     pub shares: Vec<PromptShare>,
+    /// The share of all uploads that this policy scored lower, 0..=1.
+    pub higher_than: Option<f64>,
 }
 
 /// How much of a picture is shown, from nothing to all.
@@ -469,7 +570,7 @@ pub struct PendingDecision {
 }
 
 /// What has the keyboard.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Mode {
     /// The queue.
     Browse,
@@ -485,6 +586,111 @@ pub enum Mode {
         /// What was typed so far.
         text: String,
     },
+    /// The line for a part of a path; the queue follows every letter.
+    Text {
+        /// What was typed so far.
+        text: String,
+    },
+    /// The line for a description to search by.
+    Ask {
+        /// What was typed so far.
+        text: String,
+    },
+    /// What a decision is going to touch.
+    Together(Box<Together>),
+    /// What a search found.
+    Results(Box<Results>),
+    /// The numbers.
+    Numbers(Box<NumbersPage>),
+}
+
+/// Several items that one key is about to decide.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Together {
+    /// What is going to be decided.
+    pub action: Action,
+    /// The policy given as the reason, if any.
+    pub reason: Option<PolicyId>,
+    /// In the reviewer's own words, if any.
+    pub note: Option<String>,
+    /// The tasks that are on their way.
+    pub request: Option<RequestId>,
+    /// What it is going to touch.
+    pub tasks: Vec<ReviewTask>,
+    /// Marked results of a search; decided in place of tasks.
+    pub items: Vec<Found>,
+    /// The results to go back to.
+    pub back: Option<Box<Results>>,
+    /// Rows above the upper edge.
+    pub scroll: u16,
+}
+
+impl Together {
+    /// How many items.
+    pub fn count(&self) -> usize {
+        self.tasks.len() + self.items.len()
+    }
+}
+
+/// What a search looks for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Query {
+    /// Pictures that fit a description.
+    Text(String),
+    /// Pictures like this one.
+    Like(ItemId),
+}
+
+/// What a search found, the most similar first.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Results {
+    /// In words, for the title.
+    pub title: String,
+    /// The search that is on its way.
+    pub request: Option<RequestId>,
+    /// What the driver is doing meanwhile.
+    pub progress: String,
+    /// Items.
+    pub found: Vec<Found>,
+    /// Index of the selected one.
+    pub selected: usize,
+    /// Index of the first one on the screen.
+    pub top: usize,
+    /// What the next decision is about.
+    pub marks: BTreeSet<ItemId>,
+}
+
+/// An item that is like what was searched for.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Found {
+    /// What is known about it.
+    pub item: FoundItem,
+    /// Cosine similarity, −1..=1.
+    pub cosine: f32,
+}
+
+/// The numbers on the screen.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NumbersPage {
+    /// What is on its way.
+    pub request: Option<RequestId>,
+    /// Nothing before the store has answered.
+    pub numbers: Option<Numbers>,
+    /// Lines above the upper edge.
+    pub scroll: u16,
+}
+
+/// How the queue, the reviewers, the policies and the watchers do.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Numbers {
+    /// From the store.
+    pub stats: ReviewStats,
+    /// How each day is called, in the order of [`ReviewStats::days`].
+    pub days: Vec<String>,
+    /// How the scores of each policy in force lie.
+    pub histograms: Vec<ScoreHistogram>,
+    /// A line for each watcher that runs, safe to print.
+    pub watchers: Vec<String>,
 }
 
 /// The list of policies to choose from.
@@ -541,11 +747,28 @@ pub fn first_reveal(detail: &ItemDetail, policies: &[KnownPolicy]) -> Reveal {
         .map_or(Reveal::Blur, Reveal::first)
 }
 
-/// The next choice of states: open and escalated, open only, escalated only.
-pub(super) fn next_states(state: Option<ReviewState>) -> Option<ReviewState> {
-    match state {
-        None => Some(ReviewState::Open),
-        Some(ReviewState::Open) => Some(ReviewState::Escalated),
-        Some(ReviewState::Escalated | ReviewState::Closed) => None,
+/// The next lane: open, escalated, what could not be judged, all.
+pub(super) fn next_lane(filter: &QueueFilter) -> QueueFilter {
+    let (state, lane) = match (filter.state, filter.lane) {
+        (Some(ReviewState::Open), _) => (Some(ReviewState::Escalated), Lane::Everything),
+        (Some(_), _) => (None, Lane::Unjudged),
+        (None, Lane::Unjudged) => (None, Lane::Everything),
+        (None, Lane::Everything) => (Some(ReviewState::Open), Lane::Everything),
+    };
+    QueueFilter { state, lane, ..filter.clone() }
+}
+
+/// The next choice of outcomes: all, Block, Review.
+pub(super) fn next_outcome(outcome: Option<Outcome>) -> Option<Outcome> {
+    match outcome {
+        None => Some(Outcome::Block),
+        Some(Outcome::Block) => Some(Outcome::Review),
+        Some(_) => None,
     }
+}
+
+/// The next order of the queue.
+pub(super) fn next_order(order: QueueOrder) -> QueueOrder {
+    let later = QueueOrder::ALL.iter().copied().find(|other| *other > order);
+    later.unwrap_or(QueueOrder::Pressing)
 }

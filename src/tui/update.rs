@@ -3,25 +3,27 @@
 //! Every event is applied first; then `settle` compares what is selected and visible with what
 //! is loaded, and asks for what is missing. Answers whose number nobody waits for are dropped.
 
-use std::path::{Path, PathBuf};
+mod find;
+mod together;
+
+use std::path::Path;
 
 use ratatui::layout::Size;
 
 use crate::moderation::escape::{escape, is_unprintable};
-use crate::moderation::review::queue_order;
 use crate::moderation::{
-    Action, DecisionOutcome, PastDecision, PolicyId, QueueFilter, ReviewState, ReviewTask,
-    TaskDetail, TaskId, Timestamp, UndoOutcome,
+    Action, DecisionOutcome, Lease, PastDecision, PolicyId, QueueFilter, QueueOrder, RedoOutcome,
+    ReviewState, ReviewTask, TaskDetail, TaskId, Timestamp, UndoOutcome,
 };
 
 use super::effect::Effect;
 use super::event::{Direction, Event};
-use super::keymap::{self, Command, Key, Place};
+use super::keymap::{Command, Key, Place};
 use super::layout::{Panes, inside};
 use super::state::{
-    Detail, Draft, Extent, FilterPopup, Goal, ItemDetail, Message, MessageKind, Mode, PageKind,
-    PageRequest, PendingDecision, Picture, Pictures, Queue, RequestId, Reveal, Row, State, Why,
-    first_reveal, next_states,
+    Detail, Draft, Extent, FilterPopup, Goal, ItemDetail, LastDecision, Message, MessageKind, Mode,
+    NumbersPage, PageKind, PageRequest, PendingDecision, Picture, Pictures, Queue, RequestId,
+    Reveal, Row, State, Why, first_reveal, next_lane, next_order, next_outcome,
 };
 use super::view;
 
@@ -31,8 +33,12 @@ pub const PAGE: usize = 200;
 pub const LONG_PAGE: usize = 2000;
 /// Rows that are loaded ahead of the selection.
 const AHEAD: usize = 100;
-/// Characters of a note.
+/// Characters of a note, or of whatever else is typed.
 pub const LONGEST_NOTE: usize = 500;
+/// A lease is renewed at a key that comes so many milliseconds after it was taken.
+const RENEW_AFTER: i64 = Lease::LENGTH_MS / 4;
+/// Pictures that are decoded ahead.
+const PREFETCHED: usize = 2;
 
 /// Applies an event; the answer is what should be done outside.
 pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
@@ -45,16 +51,22 @@ pub fn update(state: &mut State, event: Event) -> Vec<Effect> {
 
 /// Whether a key with this meaning would do anything now.
 pub fn allows(state: &State, command: Command) -> bool {
+    if let Mode::Results(results) = &state.mode {
+        return find::allows(state, results, command);
+    }
     let browsing = matches!(state.mode, Mode::Browse);
     let free = state.selected().filter(|row| state.pending(row.task.id).is_none());
     let detail = state.item_detail();
     match command {
-        Command::Approve | Command::Remove | Command::Note => free.is_some(),
-        Command::Escalate => free.is_some_and(|row| row.task.state != ReviewState::Escalated),
+        Command::Approve | Command::Remove | Command::Note | Command::Mark => free.is_some(),
+        Command::Repeat => free.is_some() && state.last.is_some(),
+        Command::Escalate => free
+            .is_some_and(|row| row.task.state != ReviewState::Escalated || !state.marks.is_empty()),
         Command::Reason => {
             free.is_some() && detail.is_some_and(|detail| detail.flagging().next().is_some())
         }
-        Command::Undo => state.undoing.is_none(),
+        Command::Undo | Command::Redo => state.undoing.is_none(),
+        Command::Alike => detail.is_some(),
         Command::Reveal => {
             state.pictures == Pictures::Shown && detail.is_some() && state.reveal.next().is_some()
         }
@@ -71,9 +83,14 @@ pub fn allows(state: &State, command: Command) -> bool {
         | Command::PageUp
         | Command::First
         | Command::Last => !browsing || !state.queue.rows.is_empty(),
-        Command::Close => !browsing || state.message.is_some(),
+        Command::Close => !browsing || state.message.is_some() || !state.marks.is_empty(),
         Command::Filter
         | Command::States
+        | Command::Text
+        | Command::Outcomes
+        | Command::Order
+        | Command::Search
+        | Command::Numbers
         | Command::Help
         | Command::Accept
         | Command::Erase
@@ -88,12 +105,10 @@ fn apply(state: &mut State, event: Event, effects: &mut Vec<Effect>) {
         Event::Opened => {
             refresh_queue(state, effects);
             refresh_counts(state, effects);
+            effects.push(Effect::CountExposures);
         }
         Event::Key(key) => press(state, key, effects),
-        Event::Paste(text) => match &mut state.mode {
-            Mode::Note { text: note } => type_into(note, &text),
-            Mode::Browse | Mode::Help { .. } | Mode::Filter(_) => state.needs_draw = false,
-        },
+        Event::Paste(text) => type_text(state, &text, effects),
         Event::Scroll { column, row, direction } => scroll(state, column, row, direction),
         Event::Click { column, row } => click(state, column, row),
         Event::Resized { width, height } => state.size = Size { width, height },
@@ -112,6 +127,7 @@ fn apply(state: &mut State, event: Event, effects: &mut Vec<Effect>) {
             refresh_counts(state, effects);
             refresh_detail(state, effects);
             refresh_popup(state, effects);
+            refresh_numbers(state, effects);
         }
         Event::Watcher(watcher) => {
             state.needs_draw = state.watcher != watcher;
@@ -127,7 +143,9 @@ fn apply(state: &mut State, event: Event, effects: &mut Vec<Effect>) {
             state.counts = Some(counts);
         }
         Event::PolicyCountsLoaded { id, counts } => policy_counts_loaded(state, id, counts),
-        Event::DetailLoaded { id, detail, whys } => detail_loaded(state, id, detail, whys),
+        Event::DetailLoaded { id, detail, whys } => {
+            detail_loaded(state, id, detail, whys, effects);
+        }
         Event::PictureReady { id } => match state.picture {
             Picture::Loading { id: awaited, area } if awaited == id => {
                 state.picture = Picture::Ready { id, area };
@@ -145,6 +163,23 @@ fn apply(state: &mut State, event: Event, effects: &mut Vec<Effect>) {
         },
         Event::Decided { id, outcome } => decided(state, id, outcome, effects),
         Event::Undone { id, outcome } => undone(state, id, outcome, effects),
+        Event::Redone { id, outcome } => redone(state, id, outcome, effects),
+        Event::GroupLoaded { id, tasks } => together::loaded(state, id, tasks),
+        Event::DecidedTogether { id, outcomes } => {
+            together::decided(state, id, &outcomes, effects);
+        }
+        Event::Leased { id, lease } => leased(state, id, lease),
+        Event::Exposures { count } => exposed(state, count),
+        Event::Finding { id, progress } => find::going_on(state, id, progress),
+        Event::FoundItems { id, found } => find::found(state, id, found),
+        Event::Neighbours { id, found } => find::neighbours(state, id, found),
+        Event::NumbersLoaded { id, numbers } => match &mut state.mode {
+            Mode::Numbers(page) if page.request == Some(id) => {
+                page.request = None;
+                page.numbers = Some(*numbers);
+            }
+            _ => drop_stale(state),
+        },
         Event::Failed { id, why } => failed(state, id, &why),
     }
 }
@@ -156,16 +191,18 @@ fn settle(state: &mut State, effects: &mut Vec<Effect>) {
     follow_selection(state, effects);
     follow_picture(state, effects);
     load_ahead(state, effects);
+    find::keep_in_view(state);
 }
 
 // Keys.
 
 fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
+    renew_lease(state, effects);
     let place = Place::of(&state.mode);
-    let Some(command) = keymap::command_for(place, key) else {
-        match (&mut state.mode, key) {
-            (Mode::Note { text }, Key::Char(character)) => {
-                type_into(text, character.encode_utf8(&mut [0; 4]));
+    let Some(command) = state.keys.command_for(place, key) else {
+        match key {
+            Key::Char(character) => {
+                type_text(state, character.encode_utf8(&mut [0; 4]), effects);
             }
             _ => state.needs_draw = false,
         }
@@ -186,6 +223,13 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         Command::Approve => decide(state, Action::Approve, effects),
         Command::Remove => decide(state, Action::Remove, effects),
         Command::Escalate => decide(state, Action::Escalate, effects),
+        Command::Repeat => {
+            if let Some(LastDecision { action, reason, note }) = state.last.clone() {
+                state.draft = Draft { reason, note };
+                decide(state, action, effects);
+            }
+        }
+        Command::Mark => together::mark(state),
         Command::Reason => choose_reason(state, key),
         Command::Note => {
             state.mode = Mode::Note { text: state.draft.note.clone().unwrap_or_default() };
@@ -195,11 +239,38 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
             state.undoing = Some(id);
             effects.push(Effect::Undo { id });
         }
+        Command::Redo => {
+            let id = next_request(state);
+            state.undoing = Some(id);
+            effects.push(Effect::Redo { id });
+        }
         Command::Reveal => {
-            if let Some(step) = state.reveal.next() {
+            if let (Some(step), Some(shown)) = (state.reveal.next(), state.shown()) {
                 state.reveal = step;
                 forget_picture(state, effects);
+                effects.push(Effect::Expose { item: shown.item, step });
             }
+        }
+        Command::Search => find::ask(state),
+        Command::Alike => find::alike(state, effects),
+        Command::Numbers => match state.mode {
+            Mode::Numbers(_) => state.mode = Mode::Browse,
+            _ => {
+                let page = NumbersPage { request: None, numbers: None, scroll: 0 };
+                state.mode = Mode::Numbers(Box::new(page));
+                refresh_numbers(state, effects);
+            }
+        },
+        Command::Text => {
+            state.mode = Mode::Text { text: state.filter.text.clone().unwrap_or_default() };
+        }
+        Command::Outcomes => {
+            let outcome = next_outcome(state.filter.outcome);
+            change_filter(state, QueueFilter { outcome, ..state.filter.clone() }, effects);
+        }
+        Command::Order => {
+            let order = next_order(state.filter.order);
+            change_filter(state, QueueFilter { order, ..state.filter.clone() }, effects);
         }
         Command::Hide => {
             state.reveal = Reveal::Hidden;
@@ -222,9 +293,8 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         Command::WhyUp => scroll_why(state, -1),
         Command::Filter => open_filter(state, effects),
         Command::States => {
-            let state_shown = next_states(state.filter.state);
-            let policy = state.filter.policy.clone();
-            change_filter(state, QueueFilter { policy, state: state_shown }, effects);
+            let filter = next_lane(&state.filter);
+            change_filter(state, filter, effects);
         }
         Command::Help => {
             state.mode = match state.mode {
@@ -233,15 +303,8 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
             };
         }
         Command::Accept => accept(state, effects),
-        Command::Erase => {
-            if let Mode::Note { text } = &mut state.mode {
-                text.pop();
-            }
-        }
-        Command::Close => match state.mode {
-            Mode::Browse => state.message = None,
-            _ => state.mode = Mode::Browse,
-        },
+        Command::Erase => erase(state, effects),
+        Command::Close => close(state, effects),
         Command::Redraw => {
             effects.push(Effect::Redraw);
             forget_picture(state, effects);
@@ -254,9 +317,73 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
     }
 }
 
-fn type_into(note: &mut String, text: &str) {
-    let room = LONGEST_NOTE.saturating_sub(note.chars().count());
-    note.extend(text.chars().filter(|character| !is_unprintable(*character)).take(room));
+/// Into the line that has the keyboard, if one has.
+fn type_text(state: &mut State, text: &str, effects: &mut Vec<Effect>) {
+    match &mut state.mode {
+        Mode::Note { text: line } | Mode::Ask { text: line } => type_into(line, text),
+        Mode::Text { text: line } => {
+            type_into(line, text);
+            filter_by_text(state, effects);
+        }
+        _ => state.needs_draw = false,
+    }
+}
+
+fn type_into(line: &mut String, text: &str) {
+    let room = LONGEST_NOTE.saturating_sub(line.chars().count());
+    line.extend(text.chars().filter(|character| !is_unprintable(*character)).take(room));
+}
+
+fn erase(state: &mut State, effects: &mut Vec<Effect>) {
+    match &mut state.mode {
+        Mode::Note { text } | Mode::Ask { text } => {
+            text.pop();
+        }
+        Mode::Text { text } => {
+            text.pop();
+            filter_by_text(state, effects);
+        }
+        _ => {}
+    }
+}
+
+/// The queue follows what is typed.
+fn filter_by_text(state: &mut State, effects: &mut Vec<Effect>) {
+    let Mode::Text { text } = &state.mode else { return };
+    let text = Some(text.trim().to_owned()).filter(|text| !text.is_empty());
+    change_filter(state, QueueFilter { text, ..state.filter.clone() }, effects);
+}
+
+fn close(state: &mut State, effects: &mut Vec<Effect>) {
+    match std::mem::replace(&mut state.mode, Mode::Browse) {
+        Mode::Browse if state.message.is_some() => state.message = None,
+        Mode::Browse => state.marks.clear(),
+        Mode::Text { .. } => {
+            change_filter(state, QueueFilter { text: None, ..state.filter.clone() }, effects);
+        }
+        Mode::Together(together) => {
+            // Nothing is decided, and what was chosen stays chosen.
+            state.draft = Draft { reason: together.reason, note: together.note };
+            if let Some(results) = together.back {
+                state.mode = Mode::Results(results);
+            }
+        }
+        Mode::Results(_) => {
+            forget_picture(state, effects);
+            state.pictured = None;
+            state.reveal = match state.item_detail() {
+                Some(detail) if state.pictures == Pictures::Shown => {
+                    first_reveal(detail, &state.policies)
+                }
+                _ => Reveal::Hidden,
+            };
+        }
+        Mode::Help { .. }
+        | Mode::Filter(_)
+        | Mode::Note { .. }
+        | Mode::Ask { .. }
+        | Mode::Numbers(_) => {}
+    }
 }
 
 fn accept(state: &mut State, effects: &mut Vec<Effect>) {
@@ -268,10 +395,16 @@ fn accept(state: &mut State, effects: &mut Vec<Effect>) {
         Mode::Filter(popup) => {
             let chosen = popup.selected.checked_sub(1).and_then(|index| popup.policies.get(index));
             let policy = chosen.map(|(policy, _)| policy.clone());
-            let shown = state.filter.state;
-            change_filter(state, QueueFilter { policy, state: shown }, effects);
+            let filter = QueueFilter { policy, ..state.filter.clone() };
+            change_filter(state, filter, effects);
         }
-        Mode::Browse | Mode::Help { .. } => {}
+        // What was typed is what the queue shows already.
+        Mode::Text { .. } => {}
+        Mode::Ask { text } => find::by_text(state, text.trim(), effects),
+        Mode::Together(together) => together::confirm(state, *together, effects),
+        mode @ (Mode::Browse | Mode::Help { .. } | Mode::Results(_) | Mode::Numbers(_)) => {
+            state.mode = mode;
+        }
     }
 }
 
@@ -326,7 +459,19 @@ fn move_by(state: &mut State, rows: isize) {
             let moved = target(usize::from(*scroll), most + 1);
             *scroll = u16::try_from(moved).unwrap_or(u16::MAX);
         }
-        Mode::Note { .. } => {}
+        Mode::Results(results) => {
+            results.selected = target(results.selected, results.found.len());
+        }
+        Mode::Together(together) => {
+            let most = together.count().saturating_sub(1);
+            let moved = target(usize::from(together.scroll), most + 1);
+            together.scroll = u16::try_from(moved).unwrap_or(u16::MAX);
+        }
+        Mode::Numbers(page) => {
+            let moved = usize::from(page.scroll).saturating_add_signed(rows).min(500);
+            page.scroll = u16::try_from(moved).unwrap_or(u16::MAX);
+        }
+        Mode::Note { .. } | Mode::Text { .. } | Mode::Ask { .. } => {}
     }
 }
 
@@ -349,6 +494,15 @@ fn scroll(state: &mut State, column: u16, row: u16, direction: Direction) {
 fn click(state: &mut State, column: u16, row: u16) {
     let Some(Panes { queue: pane, .. }) = state.layout().panes() else { return };
     let rows = inside(pane);
+    if let Mode::Results(results) = &mut state.mode
+        && rows.contains(ratatui::layout::Position { x: column, y: row })
+    {
+        let index = results.top + usize::from(row - rows.y);
+        if index < results.found.len() {
+            results.selected = index;
+        }
+        return;
+    }
     if !matches!(state.mode, Mode::Browse)
         || !rows.contains(ratatui::layout::Position { x: column, y: row })
     {
@@ -391,12 +545,13 @@ fn queue_loaded(
     let Some(request) = state.queue.request.filter(|request| request.id == id) else {
         return drop_stale(state);
     };
+    let order = state.filter.order;
     let queue = &mut state.queue;
     queue.request = None;
     queue.failed = false;
     queue.extent = if tasks.len() < request.limit { Extent::Whole } else { Extent::Beginning };
     match request.kind {
-        PageKind::Refresh => replace_rows(queue, tasks),
+        PageKind::Refresh => replace_rows(queue, tasks, order),
         PageKind::Append => append_rows(queue, tasks),
     }
     match queue.goal {
@@ -418,7 +573,7 @@ fn queue_loaded(
 }
 
 /// Puts new rows in place of the old, with the selection on the same task at the same height.
-fn replace_rows(queue: &mut Queue, tasks: Vec<ReviewTask>) {
+fn replace_rows(queue: &mut Queue, tasks: Vec<ReviewTask>, order: QueueOrder) {
     let above = queue.selected.saturating_sub(queue.top);
     let selected =
         (queue.selected < queue.rows.len()).then(|| queue.rows.swap_remove(queue.selected));
@@ -427,7 +582,7 @@ fn replace_rows(queue: &mut Queue, tasks: Vec<ReviewTask>) {
         queue.selected = queue.position(row.task.id).unwrap_or_else(|| {
             row.gone = true;
             let place =
-                queue.rows.partition_point(|other| queue_order(&other.task, &row.task).is_lt());
+                queue.rows.partition_point(|other| order.compare(&other.task, &row.task).is_lt());
             queue.rows.insert(place, row);
             place
         });
@@ -504,6 +659,7 @@ fn change_filter(state: &mut State, filter: QueueFilter, effects: &mut Vec<Effec
         return;
     }
     state.filter = filter;
+    state.marks.clear();
     // Whatever is on its way belongs to the old filter.
     state.queue = Queue::default();
     refresh_queue(state, effects);
@@ -566,13 +722,17 @@ fn follow_selection(state: &mut State, effects: &mut Vec<Effect>) {
     if selected == followed {
         return;
     }
-    forget_picture(state, effects);
-    state.reveal = Reveal::Hidden;
+    // While results are shown, the picture is one of theirs.
+    if !matches!(state.mode, Mode::Results(_)) {
+        forget_picture(state, effects);
+        state.reveal = Reveal::Hidden;
+    }
     state.panel = 0;
     state.why_scroll = 0;
     state.draft = Draft::default();
     state.detail_refresh = None;
     state.detail = Detail::Nothing;
+    state.lease = None;
     if matches!(state.mode, Mode::Note { .. }) {
         state.mode = Mode::Browse;
         say(state, MessageKind::Warning, "the item went away; its note was not kept".to_owned());
@@ -581,7 +741,47 @@ fn follow_selection(state: &mut State, effects: &mut Vec<Effect>) {
         let id = next_request(state);
         state.detail = Detail::Loading { id, task };
         effects.push(Effect::LoadDetail { id, task });
+    } else {
+        lease(state, None, effects);
     }
+}
+
+fn lease(state: &mut State, task: Option<TaskId>, effects: &mut Vec<Effect>) {
+    let id = next_request(state);
+    state.lease_request = Some(id);
+    state.leased_at = state.now;
+    effects.push(Effect::Lease { id, task });
+}
+
+/// A lease lasts as long as someone is at the keys.
+fn renew_lease(state: &mut State, effects: &mut Vec<Effect>) {
+    let due = state.now.0 - state.leased_at.0 >= RENEW_AFTER;
+    if due && let Some(task) = state.item_detail().map(|detail| detail.detail.task.id) {
+        lease(state, Some(task), effects);
+    }
+}
+
+fn leased(state: &mut State, id: RequestId, lease: Option<Lease>) {
+    if state.lease_request != Some(id) {
+        return drop_stale(state);
+    }
+    state.lease_request = None;
+    state.lease = lease.filter(|lease| lease.reviewer != state.reviewer);
+    if let Some(lease) = &state.lease {
+        let text =
+            format!("{} has this item open; you can't decide it now", lease.reviewer.as_str());
+        say(state, MessageKind::Warning, text);
+    } else {
+        state.needs_draw = false;
+    }
+}
+
+fn exposed(state: &mut State, count: u64) {
+    state.exposures = Some(count);
+    let Some(budget) = state.care.budget.filter(|budget| count >= *budget) else { return };
+    let text =
+        format!("you have revealed pictures {count} times today; you wanted to stop at {budget}");
+    say(state, MessageKind::Warning, text);
 }
 
 fn refresh_detail(state: &mut State, effects: &mut Vec<Effect>) {
@@ -600,6 +800,7 @@ fn detail_loaded(
     id: RequestId,
     detail: Option<Box<TaskDetail>>,
     whys: Vec<Why>,
+    effects: &mut Vec<Effect>,
 ) {
     let first = match state.detail {
         Detail::Loading { id: awaited, task } if awaited == id => Some(task),
@@ -618,10 +819,11 @@ fn detail_loaded(
     let shown = shown.map(|panel| panel.verdict.policy.clone());
     let moved = state.item_detail().is_some_and(|old| old.detail.sightings != detail.sightings);
     let fresh = first.is_some() || state.item_detail().is_none();
-    let detail = ItemDetail::new(*detail, whys);
+    let mut detail = ItemDetail::new(*detail, whys);
+    detail.neighbours = state.item_detail().and_then(|old| old.neighbours.clone());
     let same = |policy: PolicyId| detail.panels.iter().position(|p| p.verdict.policy == policy);
     state.panel = shown.and_then(same).unwrap_or(0);
-    if fresh {
+    if fresh && !matches!(state.mode, Mode::Results(_)) {
         state.reveal = match state.pictures {
             Pictures::Shown => first_reveal(&detail, &state.policies),
             Pictures::Off => Reveal::Hidden,
@@ -631,10 +833,45 @@ fn detail_loaded(
         // Perhaps the file lies elsewhere now.
         state.picture = Picture::Nothing;
     }
+    let (task, item) = (detail.detail.task.id, detail.detail.task.item);
+    let undecided = detail.detail.task.state != ReviewState::Closed;
     state.detail = Detail::Ready(Box::new(detail));
+    if fresh {
+        lease(state, Some(task).filter(|_| undecided), effects);
+        let id = next_request(state);
+        state.neighbours_request = Some(id);
+        effects.push(Effect::LoadNeighbours { id, item });
+        prefetch(state, effects);
+    }
+}
+
+/// Decodes what is likely to be looked at next, unless it begins hidden.
+fn prefetch(state: &State, effects: &mut Vec<Effect>) {
+    let Some(panes) = state.layout().panes().filter(|_| state.pictures == Pictures::Shown) else {
+        return;
+    };
+    let next = state.queue.rows.iter().skip(state.queue.selected + 1).take(PREFETCHED);
+    for Row { task, .. } in next {
+        let policy = state.policies.iter().find(|known| Some(&known.id) == task.policy.as_ref());
+        let first = policy.map_or(Reveal::Hidden, |known| Reveal::first(known.safe_view));
+        if first != Reveal::Hidden {
+            let (path, item) = (task.path.clone(), task.item);
+            let area = inside(panes.picture).as_size();
+            effects.push(Effect::Prefetch { path, item, area });
+        }
+    }
 }
 
 fn follow_picture(state: &mut State, effects: &mut Vec<Effect>) {
+    let item = state.shown().map(|shown| shown.item);
+    if item != state.pictured {
+        // What was chosen for one picture says nothing about another.
+        if item.is_some() && state.pictured.is_some() {
+            state.reveal = Reveal::Hidden;
+        }
+        forget_picture(state, effects);
+        state.pictured = item;
+    }
     let wanted = wanted_picture(state);
     let area = match state.picture {
         Picture::Loading { area, .. } | Picture::Ready { area, .. } => Some(area),
@@ -646,21 +883,17 @@ fn follow_picture(state: &mut State, effects: &mut Vec<Effect>) {
         return;
     }
     forget_picture(state, effects);
-    let (Some(area), Some(detail)) = (wanted, state.item_detail()) else { return };
-    let task = &detail.detail.task;
-    let others = detail.detail.sightings.iter().map(|sighting| &sighting.path);
-    let mut paths: Vec<PathBuf> = vec![task.path.clone()];
-    paths.extend(others.filter(|path| **path != task.path).cloned());
-    let (task, item, reveal) = (task.id, task.item, state.reveal);
+    let (Some(area), Some(shown)) = (wanted, state.shown()) else { return };
     let id = next_request(state);
     state.picture = Picture::Loading { id, area };
-    effects.push(Effect::LoadPicture { id, task, paths, item, reveal, area });
+    let (paths, item, reveal) = (shown.paths, shown.item, state.reveal);
+    effects.push(Effect::LoadPicture { id, paths, item, reveal, area });
 }
 
 /// The room for the picture, if one should be on the screen.
 fn wanted_picture(state: &State) -> Option<Size> {
     let room = inside(state.layout().panes()?.picture);
-    let shown = state.item_detail().is_some() && state.reveal != Reveal::Hidden;
+    let shown = state.reveal != Reveal::Hidden && state.shown().is_some();
     (shown && room.width > 0 && room.height > 0).then(|| room.as_size())
 }
 
@@ -673,15 +906,31 @@ fn forget_picture(state: &mut State, effects: &mut Vec<Effect>) {
 // Decisions.
 
 fn decide(state: &mut State, action: Action, effects: &mut Vec<Effect>) {
+    if matches!(state.mode, Mode::Results(_)) {
+        return find::decide(state, action);
+    }
     let Some(row) = state.selected() else { return };
+    if !state.marks.is_empty() || row.task.group > 1 {
+        return together::preview(state, action, effects);
+    }
     let (task, name) = (row.task.id, file_name(&row.task.path));
     let id = next_request(state);
     let draft = std::mem::take(&mut state.draft);
     // Whoever approves gives no reason to remove.
     let reason = draft.reason.filter(|_| action != Action::Approve);
+    let note = draft.note;
+    state.last = Some(LastDecision { action, reason: reason.clone(), note: note.clone() });
     state.pending.push(PendingDecision { id, task, action, name });
-    effects.push(Effect::Decide { id, task, action, reason, note: draft.note });
-    let free = |row: &Row| state.pending(row.task.id).is_none();
+    effects.push(Effect::Decide { id, task, action, reason, note });
+    advance(state);
+}
+
+/// To the next row that can be decided: not pending, and not open on someone else's screen.
+fn advance(state: &mut State) {
+    let free = |row: &Row| {
+        state.pending(row.task.id).is_none()
+            && row.task.leased_by_other(&state.reviewer, state.now).is_none()
+    };
     let (rows, selected) = (&state.queue.rows, state.queue.selected);
     let after = (selected + 1..rows.len()).find(|index| free(&rows[*index]));
     let before = (0..selected).rev().find(|index| free(&rows[*index]));
@@ -706,6 +955,11 @@ fn decided(state: &mut State, id: RequestId, outcome: DecisionOutcome, effects: 
                 format!("not recorded: {name} was decided before: {}", in_words(&past, state.now));
             say(state, MessageKind::Warning, text);
         }
+        DecisionOutcome::Leased(lease) => {
+            let text =
+                format!("not recorded: {name} is open on {}'s screen", lease.reviewer.as_str());
+            say(state, MessageKind::Warning, text);
+        }
         DecisionOutcome::Superseded => {
             task_is_now(state, task, ReviewState::Closed);
             let text = format!(
@@ -714,6 +968,10 @@ fn decided(state: &mut State, id: RequestId, outcome: DecisionOutcome, effects: 
             say(state, MessageKind::Warning, text);
         }
     }
+    after_decision(state, effects);
+}
+
+fn after_decision(state: &mut State, effects: &mut Vec<Effect>) {
     // A page that was read before this decision would bring the row back for a moment.
     if state.queue.request.is_some_and(|request| request.kind == PageKind::Refresh) {
         state.queue.request = None;
@@ -724,6 +982,7 @@ fn decided(state: &mut State, id: RequestId, outcome: DecisionOutcome, effects: 
 
 /// Takes the row away, or shows its new state, as the filter wants it.
 fn task_is_now(state: &mut State, task: TaskId, now: ReviewState) {
+    state.marks.remove(&task);
     let listed = now != ReviewState::Closed && state.filter.state.is_none_or(|shown| shown == now);
     if !listed {
         remove_row(&mut state.queue, task);
@@ -739,9 +998,9 @@ fn undone(state: &mut State, id: RequestId, outcome: UndoOutcome, effects: &mut 
     state.undoing = None;
     match outcome {
         UndoOutcome::Undone(past) => {
-            let text = format!("taken back: {}", in_words(&past, state.now));
+            let text = format!("taken back: {}", all_in_words(&past, state.now));
             say(state, MessageKind::Note, text);
-            state.queue.goal = Some(Goal::Task(past.decision.task));
+            state.queue.goal = past.first().map(|past| Goal::Task(past.decision.task));
             refresh_queue(state, effects);
             refresh_counts(state, effects);
         }
@@ -758,8 +1017,50 @@ fn undone(state: &mut State, id: RequestId, outcome: UndoOutcome, effects: &mut 
     }
 }
 
+fn redone(state: &mut State, id: RequestId, outcome: RedoOutcome, effects: &mut Vec<Effect>) {
+    if state.undoing != Some(id) {
+        return drop_stale(state);
+    }
+    state.undoing = None;
+    match outcome {
+        RedoOutcome::Redone(decisions) => {
+            let text = format!("decided again: {}", all_in_words(&decisions, state.now));
+            say(state, MessageKind::Note, text);
+            for past in &decisions {
+                let now = past.decision.action.state();
+                task_is_now(state, past.decision.task, now);
+            }
+            after_decision(state, effects);
+        }
+        RedoOutcome::NothingToRedo => {
+            say(state, MessageKind::Note, "there is nothing to decide again".to_owned());
+        }
+        RedoOutcome::DecidedSince(past) => {
+            let text = format!("not decided again: {}", in_words(&past, state.now));
+            say(state, MessageKind::Warning, text);
+        }
+    }
+}
+
+fn refresh_numbers(state: &mut State, effects: &mut Vec<Effect>) {
+    if !matches!(state.mode, Mode::Numbers(_)) {
+        return;
+    }
+    let id = next_request(state);
+    if let Mode::Numbers(page) = &mut state.mode {
+        page.request = Some(id);
+    }
+    effects.push(Effect::LoadNumbers { id });
+}
+
 fn failed(state: &mut State, id: RequestId, why: &str) {
     let why = escape(why.as_bytes());
+    let together = state.pending.iter().filter(|pending| pending.id == id).count();
+    if together > 1 {
+        state.pending.retain(|pending| pending.id != id);
+        let text = format!("not recorded: {together} decisions: {why}");
+        return say(state, MessageKind::Error, text);
+    }
     if let Some(index) = state.pending.iter().position(|pending| pending.id == id) {
         let pending = state.pending.remove(index);
         let (name, action) = (escape(&pending.name), pending.action);
@@ -768,7 +1069,7 @@ fn failed(state: &mut State, id: RequestId, why: &str) {
     }
     let what = if state.undoing == Some(id) {
         state.undoing = None;
-        "the decision was not taken back"
+        "nothing was taken back or decided again"
     } else if state.queue.request.is_some_and(|request| request.id == id) {
         state.queue.request = None;
         state.queue.failed = true;
@@ -789,6 +1090,25 @@ fn failed(state: &mut State, id: RequestId, why: &str) {
     {
         popup.request = None;
         "the policies' counts could not be loaded"
+    } else if let Mode::Numbers(page) = &mut state.mode
+        && page.request == Some(id)
+    {
+        page.request = None;
+        "the numbers could not be loaded"
+    } else if let Mode::Results(results) = &mut state.mode
+        && results.request == Some(id)
+    {
+        results.request = None;
+        results.progress = String::new();
+        "the search failed"
+    } else if let Mode::Together(together) = &mut state.mode
+        && together.request == Some(id)
+    {
+        together.request = None;
+        "the group could not be loaded"
+    } else if state.lease_request == Some(id) {
+        state.lease_request = None;
+        "others can't be told that you have this item open"
     } else {
         return drop_stale(state);
     };
@@ -801,6 +1121,13 @@ fn clock(state: &mut State, now: Timestamp) {
     // Ages are shown in minutes: within one, nothing on the screen changes.
     state.needs_draw = now.0.div_euclid(60_000) != state.now.0.div_euclid(60_000);
     state.now = now;
+    let Some(minutes) = state.care.break_minutes else { return };
+    if now.0 - state.working_since.0 >= i64::from(minutes) * 60_000 {
+        state.working_since = now;
+        state.needs_draw = true;
+        let text = format!("you have been at it for {minutes} minutes; a short break helps");
+        say(state, MessageKind::Note, text);
+    }
 }
 
 fn drop_stale(state: &mut State) {
@@ -825,6 +1152,18 @@ fn past_tense(action: Action) -> &'static str {
         Action::Approve => "approved",
         Action::Remove => "removed",
         Action::Escalate => "escalated",
+    }
+}
+
+/// One decision in words, several as a number.
+fn all_in_words(decisions: &[PastDecision], now: Timestamp) -> String {
+    match decisions {
+        [] => "nothing".to_owned(),
+        [past] => in_words(past, now),
+        [past, ..] => {
+            let action = past_tense(past.decision.action);
+            format!("{} decisions, {action} {}", decisions.len(), view::ago(now, past.decision.at))
+        }
     }
 }
 

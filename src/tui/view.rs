@@ -1,6 +1,7 @@
 //! Draws the state, and changes nothing.
 
 mod header;
+mod numbers;
 mod picture;
 mod popup;
 mod queue;
@@ -44,6 +45,11 @@ pub fn view(frame: &mut Frame<'_>, state: &State, pictures: &mut dyn PictureSour
         return draw_too_small(frame);
     };
     header::draw(frame, panes.header, state);
+    if let Mode::Numbers(page) = &state.mode {
+        numbers::draw(frame, panes, state, page);
+        status::draw_message(frame, panes.message, state);
+        return status::draw_keys(frame, panes.keys, state);
+    }
     queue::draw(frame, panes.queue, state);
     if panes.picture.height > 0 {
         picture::draw(frame, panes.picture, state, pictures);
@@ -54,7 +60,13 @@ pub fn view(frame: &mut Frame<'_>, state: &State, pictures: &mut dyn PictureSour
     match &state.mode {
         Mode::Help { scroll } => popup::draw_help(frame, state, *scroll),
         Mode::Filter(filter) => popup::draw_filter(frame, state, filter),
-        Mode::Browse | Mode::Note { .. } => {}
+        Mode::Together(together) => popup::draw_together(frame, state, together),
+        Mode::Browse
+        | Mode::Note { .. }
+        | Mode::Text { .. }
+        | Mode::Ask { .. }
+        | Mode::Results(_)
+        | Mode::Numbers(_) => {}
     }
 }
 

@@ -19,7 +19,9 @@ use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage};
 
+use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Window, resampled};
+use crate::moderation::PerceptualHash;
 
 pub use sniff::{has_picture_extension, sniff};
 
@@ -78,6 +80,8 @@ pub struct PictureFacts {
     pub frames: u32,
     /// Whether a pixel that was looked at lets the background through.
     pub has_alpha: bool,
+    /// What the first picture in the file looks like; none where nobody asked for it.
+    pub hash: Option<PerceptualHash>,
 }
 
 /// Why a file can't be judged. The texts are fragments for a person.
@@ -223,6 +227,7 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
                 height,
                 frames: 1,
                 has_alpha: false,
+                hash: None,
             },
         })
     })
@@ -364,7 +369,7 @@ fn policy_views(
     spec: &ImageSpec,
     limits: &Limits,
 ) -> Result<Views, Flaw> {
-    let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false };
+    let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false, hash: None };
     let still = decode_small(format, bytes, limits, spec.size * jpeg::HEADROOM)?;
     let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
     let (width, height) = still.full_as_shown();
@@ -385,6 +390,7 @@ fn policy_views(
         height,
         frames: frames.unwrap_or(1),
         has_alpha: gallery.has_alpha,
+        hash: gallery.hash,
     };
     Ok(Views { views: gallery.views, facts })
 }
@@ -408,15 +414,20 @@ struct Gallery<'a> {
     spec: &'a ImageSpec,
     views: Vec<Pixels>,
     has_alpha: bool,
+    hash: Option<PerceptualHash>,
 }
 
 impl Gallery<'_> {
     /// Adds the view of a picture, or its two views when something shines through.
     fn hang(&mut self, mut image: DynamicImage) -> Result<(), Flaw> {
         let (width, height) = (image.width(), image.height());
-        let square = |channels, pixels: &[u8]| {
+        let (spec, first) = (self.spec, &mut self.hash);
+        let mut square = |channels, pixels: &[u8]| {
             let source = Raster { width, height, channels, pixels };
-            self.spec.square(&source).ok_or(Flaw::NoPixels)
+            if first.is_none() {
+                *first = perceptual::hash(&source);
+            }
+            spec.square(&source).ok_or(Flaw::NoPixels)
         };
         let DynamicImage::ImageRgba8(rgba) = &mut image else {
             let rgb = square(3, &image.into_rgb8())?;

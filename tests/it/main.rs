@@ -3,7 +3,9 @@
 mod architecture;
 mod bad_input;
 mod cli;
+mod desk;
 mod golden;
+mod queue;
 mod review;
 mod scan;
 mod score;

@@ -7,8 +7,8 @@ use std::sync::Arc;
 
 use modtool::moderation::{
     Action, AuditEvent, AuditKind, ChainHash, DecisionOutcome, Embedding, ItemId, Mode, Outcome,
-    PolicyId, QueueCursor, QueueFilter, Reason, ReviewState, ReviewTask, Severity, TaskId,
-    Timestamp, UndoOutcome,
+    PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewTask, Severity,
+    TaskId, Timestamp, UndoOutcome,
 };
 use modtool::store::{Standing, Store, StoreError, WatcherBeat};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -20,22 +20,22 @@ use crate::support::fixtures::{
 };
 use crate::support::pictures::Dice;
 
-struct Bench {
-    dir: TempDir,
-    store: Store,
-    judges: Judges,
+pub struct Bench {
+    pub dir: TempDir,
+    pub store: Store,
+    pub judges: Judges,
 }
 
 impl Bench {
     /// With `weapons` (high) and `memes` (low).
-    async fn new() -> Self {
+    pub async fn new() -> Self {
         let dir = tempfile::tempdir().expect("a temporary folder");
         let store = Store::open(&dir.path().join("modtool.db")).await.expect("opens");
         let judges = Judges::two(&store).await;
         Self { dir, store, judges }
     }
 
-    async fn record(
+    pub async fn record(
         &self,
         name: &str,
         bytes: &[u8],
@@ -45,24 +45,24 @@ impl Bench {
         self.judges.record(&self.store, self.judges.judged(name, bytes, scores), at).await
     }
 
-    async fn queue(&self) -> Vec<ReviewTask> {
+    pub async fn queue(&self) -> Vec<ReviewTask> {
         self.store.queue(&QueueFilter::default(), None, 1000).await.expect("the queue")
     }
 
-    async fn only_task(&self) -> ReviewTask {
+    pub async fn only_task(&self) -> ReviewTask {
         let mut tasks = self.queue().await;
         assert_eq!(tasks.len(), 1, "{tasks:?}");
         tasks.remove(0)
     }
 
-    async fn decide(&self, action: Action, name: &str, at: i64) -> DecisionOutcome {
+    pub async fn decide(&self, action: Action, name: &str, at: i64) -> DecisionOutcome {
         let task = self.only_task().await;
         self.store.record_decision(&decision(&task, action, name, at)).await.expect("decided")
     }
 
-    async fn rows(&self, table: &str) -> i64 {
+    pub async fn rows(&self, table: &str) -> i64 {
         let pool = raw(self.store.path()).await;
-        let count = sqlx::query(AssertSqlSafe(format!("SELECT count(*) FROM {table}")));
+        let count = sqlx::query(AssertSqlSafe(format!("SELECT count(*) FROM {table} {BY_TEST}")));
         let count = count.fetch_one(&pool).await.expect("counted").get(0);
         pool.close().await;
         count
@@ -86,8 +86,11 @@ impl Bench {
     }
 }
 
+/// Marks what a test asks past the store.
+pub const BY_TEST: &str = "/* by a test */";
+
 /// A connection past the store, as another program has it.
-async fn raw(path: &Path) -> SqlitePool {
+pub async fn raw(path: &Path) -> SqlitePool {
     let options = SqliteConnectOptions::new().filename(path);
     SqlitePool::connect_with(options).await.expect("the file is a database")
 }
@@ -96,11 +99,12 @@ async fn raw(path: &Path) -> SqlitePool {
 /// so many events of judging, and that SQLite finds its own file in order.
 pub async fn assert_audit_holds(path: &Path, verdicts: usize) {
     let pool = raw(path).await;
-    let rows =
-        sqlx::query("SELECT at, kind, actor, detail, hash FROM audit_events ORDER BY sequence")
-            .fetch_all(&pool)
-            .await
-            .expect("the events");
+    let rows = sqlx::query(
+        "SELECT at, kind, actor, detail, hash FROM audit_events ORDER BY sequence /* by a test */",
+    )
+    .fetch_all(&pool)
+    .await
+    .expect("the events");
     let (mut hash, mut judged) = (ChainHash::GENESIS, 0);
     for row in &rows {
         let event = AuditEvent {
@@ -389,14 +393,14 @@ async fn pages_of_the_queue_hold_every_task_once_and_in_order() {
     let tasks = paged(&bench.store, &QueueFilter::default(), 170).await;
     assert_eq!(tasks.len(), ids.len());
     assert_eq!(tasks.iter().map(|task| task.id).collect::<BTreeSet<_>>(), ids);
-    assert!(tasks.is_sorted_by(|a, b| modtool::moderation::review::queue_order(a, b).is_lt()));
+    assert!(tasks.is_sorted_by(|a, b| QueueOrder::Pressing.compare(a, b).is_lt()));
 
     let counts = bench.store.queue_counts(Timestamp(0)).await.expect("counted");
     assert_eq!(counts.open + counts.escalated, 3000);
     for (state, count) in
         [(ReviewState::Open, counts.open), (ReviewState::Escalated, counts.escalated)]
     {
-        let filter = QueueFilter { state: Some(state), policy: None };
+        let filter = QueueFilter { state: Some(state), ..QueueFilter::default() };
         let of_state = paged(&bench.store, &filter, 97).await;
         assert_eq!(of_state.len() as u64, count);
         assert!(of_state.iter().all(|task| task.state == state));
@@ -404,14 +408,14 @@ async fn pages_of_the_queue_hold_every_task_once_and_in_order() {
     let by_policy = bench.store.policy_counts().await.expect("counted");
     assert_eq!(by_policy.len(), 2);
     for (id, count) in by_policy {
-        let filter = QueueFilter { policy: Some(id.clone()), state: None };
+        let filter = QueueFilter { policy: Some(id.clone()), ..QueueFilter::default() };
         let flagged = paged(&bench.store, &filter, 300).await;
         assert_eq!(flagged.len() as u64, count, "{id}");
         let one = &flagged[flagged.len() / 2];
         let detail = bench.store.task_detail(one.id).await.expect("read").expect("there");
         assert!(detail.policies.iter().any(|policy| policy.policy == id && policy.flags()));
     }
-    let nobody = QueueFilter { policy: PolicyId::new("nobody").ok(), state: None };
+    let nobody = QueueFilter { policy: PolicyId::new("nobody").ok(), ..QueueFilter::default() };
     assert_eq!(paged(&bench.store, &nobody, 10).await, []);
 }
 
@@ -471,10 +475,10 @@ async fn undo_takes_back_the_own_latest_decision_step_by_step() {
     assert_eq!(undo("bob", 6).await, UndoOutcome::NothingToUndo, "it is not bob's");
 
     let UndoOutcome::Undone(undone) = undo("ana", 7).await else { panic!("undone") };
-    assert_eq!((undone.decision.task, undone.decision.action), (tasks[1].id, Action::Remove));
+    assert_eq!((undone[0].decision.task, undone[0].decision.action), (tasks[1].id, Action::Remove));
     assert_eq!(bench.only_task().await.id, tasks[1].id);
     let UndoOutcome::Undone(undone) = undo("ana", 8).await else { panic!("undone") };
-    assert_eq!(undone.decision.task, tasks[0].id);
+    assert_eq!(undone[0].decision.task, tasks[0].id);
     assert_eq!(undo("ana", 9).await, UndoOutcome::NothingToUndo);
     assert_eq!(bench.queue().await, tasks, "all is as it was");
     // What was taken back does not count as removed before.
@@ -516,7 +520,7 @@ async fn of_two_reviewers_racing_exactly_one_wins_each_task() {
                         assert_ne!(by.decision.reviewer, reviewer(name));
                         lost_to_other.insert(task.id)
                     }
-                    DecisionOutcome::Superseded => panic!("nobody superseded {task:?}"),
+                    outcome => panic!("{outcome:?} for {task:?}"),
                 };
             }
             store.close().await;

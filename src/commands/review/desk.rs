@@ -8,26 +8,37 @@ use tokio::sync::{Mutex, mpsc, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::config::Config;
+use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{
-    Classifier, Decision, Fingerprint, LogitScale, Policy, Reviewer, TaskDetail, TaskId,
+    Action, Classifier, Decision, DecisionOutcome, Fingerprint, ItemId, LogitScale, Policy,
+    ReviewTask, Reviewer, ScoreHistogram, TaskDetail, TaskId, Timestamp,
 };
-use crate::store::{Store, StoreError};
-use crate::tui::{Effect, Event, RequestId, Watcher, Why};
+use crate::store::{Store, StoreError, WatcherBeat};
+use crate::tui::{Effect, Event, Numbers, RequestId, Reveal, Watcher, Why};
 use crate::vision::ModelCard;
 
-use crate::commands::clock::{day_start, now};
+use super::search::Finder;
+use crate::commands::clock::{day_start, days_back, local_day, now, span};
 use crate::commands::{status, workspace};
 
 /// How often the store is asked whether anything changed; one look into an index.
 const POLL: Duration = Duration::from_millis(500);
 /// Every so many polls the watchers are looked at, and the clock is told.
 const SLOW: u32 = 4;
+/// How the scores of all uploads lie is read again after so many milliseconds.
+const FRESH_MS: i64 = 60_000;
+/// Days on the page of numbers.
+const DAYS: u16 = 14;
 
 /// The store's side of the dashboard. Reads run side by side, decisions one after another.
 pub(super) struct Desk {
     shared: Arc<Shared>,
     reads: JoinSet<()>,
     details: watch::Sender<Option<(RequestId, TaskId)>>,
+    leases: watch::Sender<Option<(RequestId, Option<TaskId>)>>,
+    lessee: JoinHandle<()>,
+    finder: Finder,
     decisions: mpsc::UnboundedSender<Write>,
     writer: JoinHandle<()>,
 }
@@ -40,7 +51,11 @@ struct Shared {
 
 enum Write {
     Decide(RequestId, Decision),
-    Undo(RequestId, Reviewer),
+    Together(RequestId, Vec<Decision>),
+    Items(RequestId, Vec<ItemId>, Action),
+    Undo(RequestId),
+    Redo(RequestId),
+    Expose(ItemId, Reveal),
 }
 
 impl Desk {
@@ -50,24 +65,29 @@ impl Desk {
         reviewer: Reviewer,
         policies: Vec<Arc<Policy>>,
         card: &ModelCard,
+        config: &Config,
         events: Sender<Event>,
     ) -> Self {
+        let finder = Finder::open(Arc::clone(&store), card.clone(), config.clone(), events.clone());
         let explainer = Explainer {
             reviewer,
             policies,
             fingerprint: card.fingerprint.clone(),
             logit_scale: card.logit_scale,
             classifiers: Mutex::new(Vec::new()),
+            histograms: Mutex::new((Timestamp(0), Vec::new())),
         };
         let shared = Arc::new(Shared { store, explainer, events });
         let mut reads = JoinSet::new();
         reads.spawn(watch_the_store(Arc::clone(&shared)));
         let (details, asked) = watch::channel(None);
         reads.spawn(answer_details(Arc::clone(&shared), asked));
+        let (leases, wanted) = watch::channel(None);
+        let lessee = tokio::spawn(hold_leases(Arc::clone(&shared), wanted));
         // Unbounded, as a person fills it by hand.
         let (decisions, to_write) = mpsc::unbounded_channel();
         let writer = tokio::spawn(write_all(Arc::clone(&shared), to_write));
-        Self { shared, reads, details, decisions, writer }
+        Self { shared, reads, details, leases, lessee, finder, decisions, writer }
     }
 
     /// Begins what an effect asks for.
@@ -102,14 +122,55 @@ impl Desk {
                 let decision = Decision { task, action, reviewer, reason, note, at: now() };
                 self.write(id, Write::Decide(id, decision));
             }
-            Effect::Undo { id } => {
-                let reviewer = shared.explainer.reviewer.clone();
-                self.write(id, Write::Undo(id, reviewer));
+            Effect::DecideTogether { id, tasks, action, reason, note } => {
+                let decision = |task| Decision {
+                    task,
+                    action,
+                    reviewer: shared.explainer.reviewer.clone(),
+                    reason: reason.clone(),
+                    note: note.clone(),
+                    at: now(),
+                };
+                self.write(id, Write::Together(id, tasks.into_iter().map(decision).collect()));
             }
+            Effect::DecideItems { id, items, action } => {
+                self.write(id, Write::Items(id, items, action));
+            }
+            Effect::Undo { id } => self.write(id, Write::Undo(id)),
+            Effect::Redo { id } => self.write(id, Write::Redo(id)),
+            Effect::Expose { item, step } => {
+                // Nobody waits for it by number.
+                self.write(RequestId(0), Write::Expose(item, step));
+            }
+            Effect::CountExposures => {
+                self.reads.spawn(async move { shared.count_exposures().await });
+            }
+            Effect::Lease { id, task } => {
+                self.leases.send_replace(Some((id, task)));
+            }
+            Effect::LoadGroups { id, tasks } => {
+                self.reads.spawn(async move {
+                    let groups = shared.groups(&tasks).await;
+                    shared.answer(id, groups, |tasks| Event::GroupLoaded { id, tasks });
+                });
+            }
+            Effect::LoadNumbers { id } => {
+                self.reads.spawn(async move {
+                    let numbers = shared.numbers().await;
+                    shared.answer(id, numbers, |numbers| Event::NumbersLoaded {
+                        id,
+                        numbers: Box::new(numbers),
+                    });
+                });
+            }
+            effect @ (Effect::Find { .. }
+            | Effect::LookUp { .. }
+            | Effect::LoadNeighbours { .. }) => self.finder.perform(effect),
             Effect::Quit
             | Effect::Suspend
             | Effect::Redraw
             | Effect::LoadPicture { .. }
+            | Effect::Prefetch { .. }
             | Effect::DropPicture { .. } => {}
         }
     }
@@ -122,9 +183,11 @@ impl Desk {
 
     /// Finishes what was decided; reads are dropped.
     pub(super) async fn close(mut self) {
-        drop(self.decisions);
-        // If the writer panicked, its panic was reported already.
+        drop((self.decisions, self.leases));
+        // If one of them panicked, its panic was reported already.
         let _ = self.writer.await;
+        let _ = self.lessee.await;
+        self.finder.close().await;
         self.reads.shutdown().await;
     }
 }
@@ -148,6 +211,72 @@ impl Shared {
     }
 }
 
+impl Shared {
+    async fn count_exposures(&self) {
+        let counted = self.store.exposures(&self.explainer.reviewer, day_start()).await;
+        // A number that can't be read is not worth a word.
+        if let Ok(count) = counted {
+            self.tell(Event::Exposures { count });
+        }
+    }
+
+    /// The tasks that these stand for, each once.
+    async fn groups(&self, leaders: &[TaskId]) -> Result<Vec<ReviewTask>, StoreError> {
+        let mut tasks: Vec<ReviewTask> = Vec::new();
+        for leader in leaders {
+            for task in self.store.group(*leader).await? {
+                if !tasks.iter().any(|known| known.id == task.id) {
+                    tasks.push(task);
+                }
+            }
+        }
+        Ok(tasks)
+    }
+
+    async fn numbers(&self) -> Result<Numbers, StoreError> {
+        let days = days_back(DAYS);
+        let beats = self.store.watcher_beats().await?;
+        let running = beats.iter().filter(|beat| status::is_running(beat));
+        let watcher = |beat: &WatcherBeat| {
+            format!(
+                "{}: {:.1} pictures/s, {} waiting, lag {}, {}, model {}",
+                escape_path(&beat.root),
+                beat.rate,
+                beat.waiting,
+                span(if beat.waiting > 0 { beat.lag_ms } else { 0 }),
+                escape(beat.engine.as_bytes()),
+                escape(beat.model.as_bytes())
+            )
+        };
+        Ok(Numbers {
+            watchers: running.map(watcher).collect(),
+            stats: self.store.review_stats(&days, now()).await?,
+            days: days.iter().map(|day| local_day(*day)).collect(),
+            histograms: self.explainer.read_histograms(&self.store).await?,
+        })
+    }
+
+    /// Decides items whether anything flagged them or not.
+    async fn decide_items(
+        &self,
+        items: &[ItemId],
+        action: Action,
+    ) -> Result<Vec<DecisionOutcome>, StoreError> {
+        let reviewer = &self.explainer.reviewer;
+        let mut decisions = Vec::with_capacity(items.len());
+        for item in items {
+            if let Some(task) = self.store.open_by_hand(*item, reviewer, now()).await? {
+                let (reviewer, at) = (reviewer.clone(), now());
+                decisions.push(Decision { task, action, reviewer, reason: None, note: None, at });
+            }
+        }
+        let mut outcomes = self.store.record_decisions(&decisions).await?;
+        // What lies nowhere any more can't be decided.
+        outcomes.resize(items.len(), DecisionOutcome::Superseded);
+        Ok(outcomes)
+    }
+}
+
 /// The error and its causes, as `{err:#}` prints them.
 fn in_one_line(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
@@ -168,11 +297,59 @@ async fn write_all(shared: Arc<Shared>, mut writes: mpsc::UnboundedReceiver<Writ
                 let outcome = shared.store.record_decision(&decision).await;
                 shared.answer(id, outcome, |outcome| Event::Decided { id, outcome });
             }
-            Write::Undo(id, reviewer) => {
-                let outcome = shared.store.undo(&reviewer, now()).await;
+            Write::Together(id, decisions) => {
+                let outcomes = shared.store.record_decisions(&decisions).await;
+                shared.answer(id, outcomes, |outcomes| Event::DecidedTogether { id, outcomes });
+            }
+            Write::Items(id, items, action) => {
+                let outcomes = shared.decide_items(&items, action).await;
+                shared.answer(id, outcomes, |outcomes| Event::DecidedTogether { id, outcomes });
+            }
+            Write::Undo(id) => {
+                let outcome = shared.store.undo(&shared.explainer.reviewer, now()).await;
                 shared.answer(id, outcome, |outcome| Event::Undone { id, outcome });
             }
+            Write::Redo(id) => {
+                let outcome = shared.store.redo(&shared.explainer.reviewer, now()).await;
+                shared.answer(id, outcome, |outcome| Event::Redone { id, outcome });
+            }
+            Write::Expose(item, step) => {
+                let reviewer = &shared.explainer.reviewer;
+                let written =
+                    shared.store.record_exposure(reviewer, item, step.as_str(), now()).await;
+                if written.is_ok() {
+                    shared.count_exposures().await;
+                }
+            }
         }
+    }
+}
+
+/// Holds the lease of what is open on the screen, and no other.
+async fn hold_leases(
+    shared: Arc<Shared>,
+    mut wanted: watch::Receiver<Option<(RequestId, Option<TaskId>)>>,
+) {
+    let reviewer = &shared.explainer.reviewer;
+    let mut held: Option<TaskId> = None;
+    while wanted.changed().await.is_ok() {
+        let Some((id, task)) = *wanted.borrow_and_update() else { continue };
+        if let Some(before) = held.filter(|before| Some(*before) != task) {
+            // If it can't be given back now, it runs out by itself.
+            let _ = shared.store.release(before, reviewer).await;
+            held = None;
+        }
+        let lease = match task {
+            Some(task) => shared.store.lease(task, reviewer, now()).await,
+            None => Ok(None),
+        };
+        if let Ok(Some(lease)) = &lease {
+            held = task.filter(|_| lease.reviewer == *reviewer);
+        }
+        shared.answer(id, lease, |lease| Event::Leased { id, lease });
+    }
+    if let Some(task) = held {
+        let _ = shared.store.release(task, reviewer).await;
     }
 }
 
@@ -253,9 +430,16 @@ struct Explainer {
     logit_scale: LogitScale,
     /// As many as have their prompts embedded by now; `watch` may do so while we are open.
     classifiers: Mutex<Vec<Classifier>>,
+    /// How all scores lie, and as of when.
+    histograms: Mutex<(Timestamp, Vec<ScoreHistogram>)>,
 }
 
 impl Explainer {
+    async fn read_histograms(&self, store: &Store) -> Result<Vec<ScoreHistogram>, StoreError> {
+        let versions: Vec<_> = self.policies.iter().map(|policy| policy.hash()).collect();
+        store.score_histograms(&self.fingerprint, &versions).await
+    }
+
     async fn explain(&self, store: &Store, detail: &TaskDetail) -> anyhow::Result<Vec<Why>> {
         let views = store.item_embeddings(detail.task.item, &self.fingerprint).await?;
         if views.is_empty() {
@@ -271,6 +455,10 @@ impl Explainer {
             )
             .await?;
         }
+        let mut histograms = self.histograms.lock().await;
+        if now().0 - histograms.0.0 > FRESH_MS {
+            *histograms = (now(), self.read_histograms(store).await?);
+        }
         let why = |classifier: &Classifier| {
             let policy = &classifier.policy;
             let explained = classifier.score(&views)?;
@@ -283,6 +471,11 @@ impl Explainer {
                 review: policy.thresholds.review(),
                 block: policy.thresholds.block(),
                 shares: explained.shares,
+                higher_than: histograms
+                    .1
+                    .iter()
+                    .find(|one| one.version == judged.policy_hash)
+                    .and_then(|one| one.share_below(judged.score)),
             })
         };
         Ok(classifiers.iter().filter_map(why).collect())

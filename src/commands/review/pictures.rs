@@ -1,5 +1,6 @@
 //! Makes pictures for the screen, in a thread of its own; pixels never leave memory.
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,12 +30,46 @@ pub(super) struct Gallery {
 #[derive(Clone)]
 pub(super) struct Requests(Option<Sender<Request>>);
 
-struct Request {
-    id: RequestId,
-    paths: Vec<PathBuf>,
-    item: ItemId,
-    reveal: Reveal,
-    area: Size,
+enum Request {
+    Show { id: RequestId, paths: Vec<PathBuf>, item: ItemId, reveal: Reveal, area: Size },
+    Prefetch { path: PathBuf, item: ItemId, area: Size },
+}
+
+/// Pictures that were decoded for the screen, the latest last; never written anywhere.
+#[derive(Default)]
+struct Decoded(VecDeque<(ItemId, Size, RgbImage)>);
+
+/// So many decoded pictures are kept, the one on the screen included.
+const DECODED: usize = 4;
+
+impl Decoded {
+    /// The picture at its full sharpness, decoded now unless it is kept.
+    fn picture(
+        &mut self,
+        paths: &[PathBuf],
+        item: ItemId,
+        area: Size,
+        picker: &Picker,
+        limits: &Limits,
+    ) -> Result<RgbImage, NoPicture> {
+        let kept = self.0.iter().position(|(kept, size, _)| (*kept, *size) == (item, area));
+        if let Some(kept) = kept.and_then(|index| self.0.remove(index)) {
+            let picture = kept.2.clone();
+            self.0.push_back(kept);
+            return Ok(picture);
+        }
+        let bytes = bytes_of(paths, item, limits.file_bytes)?;
+        let font = picker.font_size();
+        let width = u32::from(area.width) * u32::from(font.width);
+        let height = u32::from(area.height) * u32::from(font.height);
+        let picture = decode::preview(&bytes, limits, width, height)
+            .map_err(|flaw| NoPicture::Undecodable(flaw.to_string()))?;
+        self.0.push_back((item, area, picture.clone()));
+        if self.0.len() > DECODED {
+            self.0.pop_front();
+        }
+        Ok(picture)
+    }
 }
 
 impl Gallery {
@@ -67,11 +102,16 @@ impl PictureSource for Gallery {
 impl Requests {
     /// Asks for a picture; whatever was asked for before is moot.
     pub(super) fn ask(&self, effect: Effect) {
-        if let (Some(sender), Effect::LoadPicture { id, paths, item, reveal, area, .. }) =
-            (&self.0, effect)
-        {
+        let request = match effect {
+            Effect::LoadPicture { id, paths, item, reveal, area } => {
+                Request::Show { id, paths, item, reveal, area }
+            }
+            Effect::Prefetch { path, item, area } => Request::Prefetch { path, item, area },
+            _ => return,
+        };
+        if let Some(sender) = &self.0 {
             // The thread lives as long as this sender.
-            let _ = sender.send(Request { id, paths, item, reveal, area });
+            let _ = sender.send(request);
         }
     }
 }
@@ -83,12 +123,29 @@ fn make_all(
     finished: &Sender<(RequestId, Protocol)>,
     events: &Sender<Event>,
 ) {
-    while let Ok(first) = requests.recv() {
-        let request = requests.try_iter().last().unwrap_or(first);
-        let id = request.id;
+    let mut decoded = Decoded::default();
+    let mut waiting = VecDeque::new();
+    loop {
+        if waiting.is_empty() {
+            let Ok(first) = requests.recv() else { return };
+            waiting.push_back(first);
+        }
+        waiting.extend(requests.try_iter());
+        // What was asked for before the latest picture is moot; that one is made first.
+        if let Some(latest) = waiting.iter().rposition(|one| matches!(one, Request::Show { .. })) {
+            waiting.drain(..latest);
+        }
+        let Some(request) = waiting.pop_front() else { continue };
         // Whatever a strange picture does to the code that shows it, the next one is still made.
-        let made = catch_unwind(AssertUnwindSafe(|| make(&request, picker, limits)))
-            .unwrap_or_else(|_| Err(NoPicture::Undecodable("drawing it failed".to_owned())));
+        let made = catch_unwind(AssertUnwindSafe(|| make(request, picker, limits, &mut decoded)));
+        let (id, made) = match made {
+            Ok(Some(made)) => made,
+            Ok(None) => continue,
+            Err(_) => {
+                decoded = Decoded::default();
+                continue;
+            }
+        };
         let event = match made {
             Ok(protocol) => {
                 if finished.send((id, protocol)).is_err() {
@@ -104,17 +161,28 @@ fn make_all(
     }
 }
 
-fn make(request: &Request, picker: &Picker, limits: &Limits) -> Result<Protocol, NoPicture> {
-    let bytes = bytes_of(&request.paths, request.item, limits.file_bytes)?;
-    let font = picker.font_size();
-    let width = u32::from(request.area.width) * u32::from(font.width);
-    let height = u32::from(request.area.height) * u32::from(font.height);
-    let shown = |what: &dyn std::fmt::Display| NoPicture::Undecodable(what.to_string());
-    let picture = decode::preview(&bytes, limits, width, height).map_err(|flaw| shown(&flaw))?;
-    let picture = revealed(picture, request.reveal);
-    picker
-        .new_protocol(picture.into(), request.area, Resize::Fit(None))
-        .map_err(|error| shown(&error))
+/// Nothing for a picture that nobody asked to see yet.
+fn make(
+    request: Request,
+    picker: &Picker,
+    limits: &Limits,
+    decoded: &mut Decoded,
+) -> Option<(RequestId, Result<Protocol, NoPicture>)> {
+    match request {
+        Request::Prefetch { path, item, area } => {
+            // If it can't be had, that is said when someone wants to see it.
+            let _ = decoded.picture(&[path], item, area, picker, limits);
+            None
+        }
+        Request::Show { id, paths, item, reveal, area } => {
+            let shown = decoded.picture(&paths, item, area, picker, limits).and_then(|picture| {
+                picker
+                    .new_protocol(revealed(picture, reveal).into(), area, Resize::Fit(None))
+                    .map_err(|error| NoPicture::Undecodable(error.to_string()))
+            });
+            Some((id, shown))
+        }
+    }
 }
 
 /// The item's bytes from the first path that has them.
@@ -270,21 +338,23 @@ mod tests {
         let item = ItemId::of_bytes(&std::fs::read(&path).expect("readable"));
         let (events, inbox) = mpsc::channel();
         let mut gallery = Gallery::open(Some(Picker::halfblocks()), Limits::default(), events);
-        let ask = |id, path: &Path| Effect::LoadPicture {
+        let ask = |id, path: &Path, item| Effect::LoadPicture {
             id: RequestId(id),
-            task: crate::moderation::TaskId(1),
             paths: vec![path.to_owned()],
             item,
             reveal: Reveal::Full,
             area: Size { width: 20, height: 10 },
         };
         let requests = gallery.requests();
-        requests.ask(ask(1, &path));
+        let area = Size { width: 20, height: 10 };
+        requests.ask(Effect::Prefetch { path: path.clone(), item, area });
+        requests.ask(ask(1, &path, item));
         let wait = std::time::Duration::from_secs(20);
         assert_eq!(inbox.recv_timeout(wait), Ok(Event::PictureReady { id: RequestId(1) }));
         assert!(gallery.protocol(RequestId(1)).is_some_and(|made| made.size().width == 20));
         assert!(gallery.protocol(RequestId(2)).is_none());
-        requests.ask(ask(2, &dir.path().join("gone.png")));
+        let other = ItemId::of_bytes(b"another");
+        requests.ask(ask(2, &dir.path().join("gone.png"), other));
         let gone = Event::PictureFailed { id: RequestId(2), why: NoPicture::Gone };
         assert_eq!(inbox.recv_timeout(wait), Ok(gone));
     }

@@ -8,10 +8,13 @@ use ratatui_image::Resize;
 use ratatui_image::picker::Picker;
 use ratatui_image::protocol::Protocol;
 
-use super::fixtures::{Desk, HOUR, many, past, policy, task, tasks, unjudged};
+use super::fixtures::{Desk, HOUR, NOW, found, many, past, policy, task, tasks, unjudged};
 use crate::moderation::escape::is_unprintable;
-use crate::moderation::{Action, DecisionOutcome, Reason};
-use crate::tui::state::{NoPicture, Pictures, RequestId, State, Theme, Watcher};
+use crate::moderation::{
+    Action, DayCount, DecisionOutcome, Lease, PolicyHash, PolicyStats, Reason, ReviewStats,
+    Reviewer, ReviewerStats, ScoreHistogram, Timestamp,
+};
+use crate::tui::state::{NoPicture, Numbers, Pictures, RequestId, State, Theme, Watcher};
 use crate::tui::{Effect, Event, Key, NoPictures, PictureSource, view};
 
 const SIZES: [(u16, u16); 3] = [(80, 24), (120, 40), (200, 60)];
@@ -128,6 +131,105 @@ fn an_undecodable_item_and_a_lost_race() {
 }
 
 #[test]
+fn a_group_that_is_about_to_be_decided() {
+    picture_of("group", |width, height| {
+        let mut rows = tasks()[1..].to_vec();
+        rows[0].group = 3;
+        let mut desk = Desk::explained(width, height, rows);
+        desk.press('1');
+        desk.press('r');
+        let id = desk.group_id();
+        let mut group = tasks()[1..4].to_vec();
+        let reviewer = Reviewer::new("ben").expect("a name");
+        group[2].lease = Some(Lease { reviewer, until: Timestamp(NOW.0 + HOUR) });
+        desk.send(Event::GroupLoaded { id, tasks: group });
+        desk
+    });
+}
+
+#[test]
+fn what_a_search_found() {
+    picture_of("results", |width, height| {
+        let mut desk = Desk::explained(width, height, tasks());
+        desk.search("a dog on a beach");
+        desk.press(' ');
+        desk
+    });
+}
+
+#[test]
+fn marks_groups_leases_and_neighbours() {
+    picture_of("marks", |width, height| {
+        let mut rows = tasks()[1..].to_vec();
+        rows[0].group = 12;
+        let reviewer = Reviewer::new("ben").expect("a name");
+        rows[1].lease = Some(Lease { reviewer, until: Timestamp(NOW.0 + HOUR) });
+        let mut desk = Desk::explained(width, height, rows);
+        let id = desk.last_id(|effect| match effect {
+            Effect::LoadNeighbours { id, .. } => Some(*id),
+            _ => None,
+        });
+        let mut near = vec![found(1, 0.94, "near.jpg"), found(2, 0.87, "far.jpg")];
+        near[0].item.decision = Some(Action::Remove);
+        near[1].item.decision = Some(Action::Approve);
+        desk.send(Event::Neighbours { id, found: near });
+        desk.send(Event::Exposures { count: 17 });
+        desk.press(' ');
+        desk.press('k');
+        desk.answer_detail();
+        desk
+    });
+}
+
+#[test]
+fn the_numbers() {
+    picture_of("numbers", |width, height| {
+        let mut desk = Desk::explained(width, height, tasks());
+        desk.send(Event::Key(Key::Tab));
+        let id = desk.last_id(|effect| match effect {
+            Effect::LoadNumbers { id } => Some(*id),
+            _ => None,
+        });
+        desk.send(Event::NumbersLoaded { id, numbers: Box::new(numbers()) });
+        desk
+    });
+}
+
+fn numbers() -> Numbers {
+    let day = |start, opened, closed, waiting| DayCount {
+        start: Timestamp(start),
+        opened,
+        closed,
+        waiting,
+    };
+    let mut histogram = ScoreHistogram::empty(policy("weapons"), PolicyHash([0; 32]));
+    for (score, items) in [(0.01, 9_000), (0.3, 70), (0.62, 12), (0.97, 3)] {
+        histogram.add(ScoreHistogram::bin_of(score), items);
+    }
+    Numbers {
+        stats: ReviewStats {
+            days: vec![day(0, 120, 20, 100), day(1, 30, 90, 40), day(2, 5, 1, 44)],
+            reviewers: vec![ReviewerStats {
+                reviewer: Reviewer::new("ana").expect("a name"),
+                approved: 60,
+                removed: 48,
+                escalated: 3,
+                exposures: 17,
+            }],
+            policies: vec![
+                PolicyStats { policy: policy("memes"), waiting: 4, removed: 0, approved: 0 },
+                PolicyStats { policy: policy("weapons"), waiting: 40, removed: 45, approved: 15 },
+            ],
+        },
+        days: ["Sat 2026-11-21", "Sun 2026-11-22", "Mon 2026-11-23"].map(str::to_owned).to_vec(),
+        histograms: vec![histogram],
+        watchers: vec![
+            "/srv/uploads: 12.3 pictures/s, 0 waiting, lag 0.0 s, tract, model builtin".into(),
+        ],
+    }
+}
+
+#[test]
 fn hostile_names() {
     picture_of("hostile", |width, height| {
         let mut desk = Desk::with(width, height, hostile());
@@ -219,7 +321,7 @@ fn a_tiny_window_says_so() {
 fn every_size_can_be_drawn() {
     for width in (1..=220).step_by(7) {
         for height in (1..=70).step_by(3) {
-            for keys in ["", "?", "p", "nabc", "r", "vvv", "G", "]]"] {
+            for keys in ["", "?", "p", "nabc", "r", "vvv", "G", "]]", "/x", "sx", " a", "   "] {
                 let mut desk = Desk::explained(80, 24, tasks());
                 desk.send(Event::Resized { width, height });
                 for key in keys.chars() {
@@ -234,7 +336,7 @@ fn every_size_can_be_drawn() {
 /// Every scene that the colours are looked at in.
 fn scenes(theme: Theme) -> Vec<State> {
     let mut scenes = Vec::new();
-    for keys in ["", "j", "j1", "?", "p", "jn", "ja", "jjjr", "jv"] {
+    for keys in ["", "j", "j1", "?", "p", "jn", "ja", "jjjr", "jv", "j ", "/x", "sx"] {
         let mut desk = Desk::with(120, 40, tasks());
         desk.state.theme = theme;
         desk.send(Event::Watcher(Watcher::Absent));

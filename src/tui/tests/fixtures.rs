@@ -5,12 +5,14 @@ use std::path::PathBuf;
 use ratatui::layout::Size;
 
 use crate::moderation::{
-    Action, Decision, DecisionId, ItemId, Mode, Outcome, PastDecision, PolicyHash, PolicyId,
-    PolicyVerdict, PromptShare, QueueCounts, Reason, ReviewState, ReviewTask, Reviewer, SafeView,
-    Severity, Sighting, TaskDetail, TaskId, Timestamp,
+    Action, Decision, DecisionId, FoundItem, ItemId, Mode, Outcome, PastDecision, PolicyHash,
+    PolicyId, PolicyVerdict, PromptShare, QueueCounts, QueueFilter, Reason, ReviewState,
+    ReviewTask, Reviewer, SafeView, Severity, Sighting, TaskDetail, TaskId, Timestamp,
 };
-use crate::tui::state::{KnownPolicy, Opening, Pictures, RequestId, State, Theme, Why};
-use crate::tui::{Effect, Event, Key, update};
+use crate::tui::state::{
+    Care, Found, KnownPolicy, Opening, Pictures, RequestId, State, Theme, Why,
+};
+use crate::tui::{Effect, Event, Key, Keymap, update};
 
 pub(super) const NOW: Timestamp = Timestamp(1_700_000_000_000);
 pub(super) const HOUR: i64 = 3_600_000;
@@ -24,7 +26,7 @@ pub(super) struct Desk {
 impl Desk {
     /// Nothing is answered yet.
     pub(super) fn opened(width: u16, height: u16) -> Self {
-        let state = State::new(Opening {
+        let mut state = State::new(Opening {
             reviewer: Reviewer::new("ana").expect("a name"),
             theme: Theme::Colour,
             pictures: Pictures::Shown,
@@ -36,7 +38,11 @@ impl Desk {
                 known("memes", SafeView::None),
                 known("pills", SafeView::Hidden),
             ],
+            keys: Keymap::default(),
+            care: Care::default(),
         });
+        // Open and escalated ones together, so that every kind of row can be looked at.
+        state.filter = QueueFilter::default();
         let mut desk = Self { state, effects: Vec::new() };
         desk.send(Event::Opened);
         desk
@@ -53,6 +59,7 @@ impl Desk {
         let counts = QueueCounts {
             open: 128,
             escalated: 12,
+            unjudged: 2,
             decided_today: 340,
             oldest: Some(Timestamp(NOW.0 - 2 * HOUR)),
         };
@@ -128,6 +135,34 @@ impl Desk {
         self.send(Event::DetailLoaded { id, detail: Some(Box::new(detail)), whys })
     }
 
+    /// Searches for a description; five items are found.
+    pub(super) fn search(&mut self, text: &str) {
+        self.press('s');
+        for character in text.chars() {
+            self.press(character);
+        }
+        self.send(Event::Key(Key::Enter));
+        let id = self.find_id();
+        let names = ["one.jpg", "two.jpg", "three.jpg", "four.jpg", "five.jpg"];
+        let all = (1..).zip([0.9, 0.8, 0.7, 0.6, 0.5]).zip(names);
+        let found = all.map(|((number, cosine), name)| found(number, cosine, name)).collect();
+        self.send(Event::FoundItems { id, found });
+    }
+
+    pub(super) fn find_id(&self) -> RequestId {
+        self.last_id(|effect| match effect {
+            Effect::Find { id, .. } | Effect::LookUp { id, .. } => Some(*id),
+            _ => None,
+        })
+    }
+
+    pub(super) fn group_id(&self) -> RequestId {
+        self.last_id(|effect| match effect {
+            Effect::LoadGroups { id, .. } => Some(*id),
+            _ => None,
+        })
+    }
+
     pub(super) fn selected_id(&self) -> Option<i64> {
         self.state.selected().map(|row| row.task.id.0)
     }
@@ -141,12 +176,29 @@ impl Desk {
     }
 }
 
+/// Something that a search found.
+pub(super) fn found(number: i64, cosine: f32, name: &str) -> Found {
+    Found {
+        item: FoundItem {
+            number,
+            item: ItemId::of_bytes(name.as_bytes()),
+            path: Some(PathBuf::from("/srv/uploads").join(name)),
+            outcome: Some(Outcome::Allow),
+            task: None,
+            state: None,
+            policy: None,
+            decision: None,
+        },
+        cosine,
+    }
+}
+
 pub(super) fn policy(id: &str) -> PolicyId {
     PolicyId::new(id).expect("a policy's name")
 }
 
 fn known(id: &str, safe_view: SafeView) -> KnownPolicy {
-    KnownPolicy { id: policy(id), safe_view }
+    KnownPolicy { id: policy(id), safe_view, review: 0.6, block: 0.9 }
 }
 
 pub(super) fn task(id: i64, policy_id: &str, score: f32, name: &str) -> ReviewTask {
@@ -162,6 +214,8 @@ pub(super) fn task(id: i64, policy_id: &str, score: f32, name: &str) -> ReviewTa
         reason: None,
         state: ReviewState::Open,
         opened_at: Timestamp(NOW.0 - 2 * HOUR),
+        group: 1,
+        lease: None,
     }
 }
 
@@ -230,6 +284,7 @@ pub(super) fn why(verdict: &PolicyVerdict) -> Why {
             share("a power drill", true, 0.017),
             share("a photo of something else", true, 0.003),
         ],
+        higher_than: Some(0.9928),
     }
 }
 

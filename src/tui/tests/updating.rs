@@ -4,15 +4,16 @@ use std::collections::HashSet;
 
 use ratatui::layout::Size;
 
-use super::fixtures::{Desk, HOUR, NOW, detail, many, past, policy, task, tasks, unjudged};
+use super::fixtures::{Desk, HOUR, NOW, detail, found, many, past, policy, task, tasks, unjudged};
 use crate::moderation::{
-    Action, DecisionId, DecisionOutcome, Outcome, QueueCounts, QueueCursor, QueueFilter, Reason,
-    ReviewState, TaskId, Timestamp, UndoOutcome,
+    Action, DecisionId, DecisionOutcome, ItemId, Lane, Lease, Outcome, QueueCounts, QueueCursor,
+    QueueFilter, QueueOrder, Reason, RedoOutcome, ReviewState, Reviewer, TaskId, Timestamp,
+    UndoOutcome,
 };
-use crate::tui::keymap::{Command, KEYS, Place, command_for};
+use crate::tui::keymap::{Command, KEYS, Place};
 use crate::tui::state::{
-    Detail, Draft, Extent, MessageKind, Mode, NoPicture, Picture, Pictures, RequestId, Reveal,
-    Watcher,
+    Care, Detail, Draft, Extent, LastDecision, MessageKind, Mode, NoPicture, Picture, Pictures,
+    Query, RequestId, Reveal, Watcher,
 };
 use crate::tui::update::{LONG_PAGE, LONGEST_NOTE, PAGE, allows};
 use crate::tui::{Direction, Effect, Event, Key};
@@ -30,15 +31,17 @@ fn every_key_does_what_its_row_says() {
         {
             let mut desk = ready_for(place, binding.command);
             let before = desk.state.clone();
-            assert_eq!(command_for(place, key), Some(binding.command));
+            assert_eq!(desk.state.keys.command_for(place, key), Some(binding.command));
             assert!(allows(&desk.state, binding.command), "{binding:?} at {place:?}");
             let effects = desk.send(Event::Key(key));
             let now = &desk.state;
             let asks = |pick: fn(&Effect) -> bool| effects.iter().any(pick);
-            let decided = |wanted: Action| {
-                effects.iter().any(
+            let decided = |wanted: Action| match &now.mode {
+                // What is decided from a list of results is shown first.
+                Mode::Together(together) => together.action == wanted && together.count() == 1,
+                _ => effects.iter().any(
                     |effect| matches!(effect, Effect::Decide { action, .. } if *action == wanted),
-                )
+                ),
             };
             let moved = match (&before.mode, &now.mode) {
                 (Mode::Browse, _) => before.queue.selected != now.queue.selected,
@@ -54,7 +57,27 @@ fn every_key_does_what_its_row_says() {
                 Command::Reason => desk.message().contains("no reason"),
                 Command::Note => matches!(now.mode, Mode::Note { .. }),
                 Command::Undo => asks(|effect| matches!(effect, Effect::Undo { .. })),
-                Command::Reveal => now.reveal > before.reveal,
+                Command::Redo => asks(|effect| matches!(effect, Effect::Redo { .. })),
+                Command::Repeat => decided(Action::Escalate),
+                Command::Mark => match &now.mode {
+                    Mode::Results(results) => results.marks.len() == 1,
+                    _ => now.marks.len() == 1,
+                },
+                Command::Text => matches!(now.mode, Mode::Text { .. }),
+                Command::Search => matches!(now.mode, Mode::Ask { .. }),
+                Command::Alike => {
+                    matches!(now.mode, Mode::Results(_))
+                        && asks(|e| matches!(e, Effect::Find { query: Query::Like(_), .. }))
+                }
+                Command::Numbers => {
+                    matches!(now.mode, Mode::Numbers(_)) != matches!(before.mode, Mode::Numbers(_))
+                }
+                Command::Outcomes => now.filter.outcome == Some(Outcome::Block),
+                Command::Order => now.filter.order == QueueOrder::Newest,
+                Command::Reveal => {
+                    now.reveal > before.reveal
+                        && asks(|effect| matches!(effect, Effect::Expose { .. }))
+                }
                 Command::Hide => now.reveal == Reveal::Hidden && before.reveal != Reveal::Hidden,
                 Command::Down
                 | Command::Up
@@ -76,11 +99,22 @@ fn every_key_does_what_its_row_says() {
                     matches!(now.mode, Mode::Help { .. })
                         != matches!(before.mode, Mode::Help { .. })
                 }
-                Command::Accept => {
-                    now.mode == Mode::Browse
-                        && (now.draft.note.is_some() || now.filter.policy.is_some())
-                }
-                Command::Erase => now.mode == Mode::Note { text: "ab".into() },
+                Command::Accept => match place {
+                    Place::Text => now.mode == Mode::Browse && now.filter.text.is_some(),
+                    Place::Ask => asks(|effect| matches!(effect, Effect::Find { .. })),
+                    Place::Together => {
+                        asks(|effect| matches!(effect, Effect::DecideTogether { .. }))
+                    }
+                    _ => {
+                        now.mode == Mode::Browse
+                            && (now.draft.note.is_some() || now.filter.policy.is_some())
+                    }
+                },
+                Command::Erase => match &now.mode {
+                    Mode::Note { text } | Mode::Ask { text } => text == "ab",
+                    Mode::Text { text } => text == "ab" && now.filter.text.as_deref() == Some("ab"),
+                    _ => false,
+                },
                 Command::Close => now.mode == Mode::Browse && now.message.is_none(),
                 Command::Redraw => asks(|effect| *effect == Effect::Redraw),
                 Command::Suspend => now.suspended && asks(|effect| *effect == Effect::Suspend),
@@ -113,13 +147,38 @@ fn ready_for(place: Place, command: Command) -> Desk {
             let counts = vec![(policy("weapons"), 9), (policy("memes"), 2)];
             desk.send(Event::PolicyCountsLoaded { id, counts });
         }
-        Place::Note => {
-            desk.press('n');
+        Place::Note | Place::Text | Place::Ask => {
+            desk.press(match place {
+                Place::Note => 'n',
+                Place::Text => '/',
+                _ => 's',
+            });
             for character in "abc".chars() {
                 desk.press(character);
             }
         }
+        Place::Together => {
+            desk.press(' ');
+            desk.press('a');
+            let id = desk.group_id();
+            desk.send(Event::GroupLoaded { id, tasks: many(1, 40) });
+        }
+        Place::Results => {
+            desk.search("a dog");
+            desk.press('j');
+            if command == Command::Hide {
+                desk.press('v');
+            }
+        }
+        Place::Numbers => {
+            desk.send(Event::Key(Key::Tab));
+        }
     }
+    desk.state.last = (command == Command::Repeat).then_some(LastDecision {
+        action: Action::Escalate,
+        reason: None,
+        note: None,
+    });
     match command {
         // Somewhere in the middle, so that there is a way up as well as down.
         Command::Up | Command::PageUp | Command::First | Command::Accept => {
@@ -147,7 +206,8 @@ fn opening_asks_for_the_queue_and_the_counts() {
         &desk.effects[..],
         [
             Effect::LoadQueue { filter, after: None, limit: PAGE, .. },
-            Effect::LoadCounts { .. }
+            Effect::LoadCounts { .. },
+            Effect::CountExposures,
         ] if *filter == QueueFilter::default()
     ));
 }
@@ -389,7 +449,7 @@ fn undo_says_what_it_took_back_and_selects_it() {
     let effects = desk.press('u');
     let [Effect::Undo { id }] = effects[..] else { panic!("{effects:?}") };
     assert_eq!(desk.press('u'), [], "one at a time");
-    let outcome = UndoOutcome::Undone(past(5, 1, "ana", Action::Remove, HOUR));
+    let outcome = UndoOutcome::Undone(vec![past(5, 1, "ana", Action::Remove, HOUR)]);
     let effects = desk.send(Event::Undone { id, outcome });
     assert!(matches!(effects[0], Effect::LoadQueue { after: None, .. }));
     assert_eq!(desk.message(), "taken back: ana removed it 1 h ago (weapons)");
@@ -543,7 +603,7 @@ fn a_queue_that_cannot_be_loaded_is_not_asked_for_again_and_again() {
 #[test]
 fn filtering_by_policy_begins_a_new_queue() {
     let mut desk = Desk::explained(80, 24, tasks());
-    desk.press('/');
+    desk.press('p');
     let id = desk.last_id(|effect| match effect {
         Effect::LoadPolicyCounts { id } => Some(*id),
         _ => None,
@@ -554,7 +614,7 @@ fn filtering_by_policy_begins_a_new_queue() {
     desk.press('j');
     desk.press('j');
     let effects = desk.send(Event::Key(Key::Enter));
-    let documents = QueueFilter { policy: Some(policy("documents")), state: None };
+    let documents = QueueFilter { policy: Some(policy("documents")), ..QueueFilter::default() };
     assert!(
         matches!(&effects[0], Effect::LoadQueue { filter, after: None, .. } if *filter == documents)
     );
@@ -592,11 +652,20 @@ fn a_page_of_the_old_filter_is_dropped() {
 fn the_states_go_round() {
     let mut desk = Desk::with(80, 24, tasks());
     let mut seen = Vec::new();
-    for _ in 0..3 {
+    for _ in 0..4 {
         desk.press('o');
-        seen.push(desk.state.filter.state);
+        seen.push((desk.state.filter.state, desk.state.filter.lane));
     }
-    assert_eq!(seen, [Some(ReviewState::Open), Some(ReviewState::Escalated), None]);
+    let everything = |state| (state, Lane::Everything);
+    assert_eq!(
+        seen,
+        [
+            everything(Some(ReviewState::Open)),
+            everything(Some(ReviewState::Escalated)),
+            (None, Lane::Unjudged),
+            everything(None),
+        ]
+    );
 }
 
 #[test]
@@ -611,9 +680,18 @@ fn an_empty_queue_takes_every_key_calmly() {
     assert_eq!(desk.selected_id(), None);
     assert!(!desk.effects.iter().any(|effect| matches!(effect, Effect::Decide { .. })));
     desk.press('g');
-    while desk.state.filter != QueueFilter::default() {
-        desk.press('o');
+    while desk.state.filter.outcome.is_some() {
+        desk.press('b');
     }
+    while desk.state.filter.order != QueueOrder::Pressing {
+        desk.press('O');
+    }
+    for _ in 0..4 {
+        if desk.state.filter != QueueFilter::default() {
+            desk.press('o');
+        }
+    }
+    assert_eq!(desk.state.filter, QueueFilter::default());
     desk.answer_queue(many(1, 1));
     assert_eq!(desk.selected_id(), Some(1), "new items appear by themselves");
 }
@@ -658,7 +736,8 @@ fn a_picture_is_asked_for_at_its_safe_view_once_the_detail_is_there() {
     let mut desk = Desk::with(80, 24, tasks()[1..].to_vec());
     assert!(!desk.effects.iter().any(|effect| matches!(effect, Effect::LoadPicture { .. })));
     let effects = desk.answer_detail();
-    let [Effect::LoadPicture { task: TaskId(2), paths, reveal, area, .. }] = &effects[..] else {
+    let picture = effects.iter().find(|effect| matches!(effect, Effect::LoadPicture { .. }));
+    let Some(Effect::LoadPicture { paths, reveal, area, .. }) = picture else {
         panic!("{effects:?}");
     };
     assert_eq!(*reveal, Reveal::Blur, "weapons say blur, memes would say none");
@@ -755,7 +834,8 @@ fn a_picture_that_cannot_be_had_is_not_asked_for_again_by_itself() {
     let id = desk.picture_id();
     assert_eq!(desk.send(Event::PictureFailed { id, why: NoPicture::Gone }), []);
     assert_eq!(desk.state.picture, Picture::Failed(NoPicture::Gone));
-    assert!(matches!(desk.press('v')[..], [Effect::LoadPicture { .. }]));
+    let effects = desk.press('v');
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::LoadPicture { .. })));
 }
 
 #[test]
@@ -792,7 +872,7 @@ fn the_heaviest_policy_is_explained_first_then_the_others_that_flagged() {
     };
     let mut seen = vec![shown(&desk)];
     for _ in 0..3 {
-        desk.send(Event::Key(Key::Tab));
+        desk.press(']');
         seen.push(shown(&desk));
     }
     assert_eq!(seen, ["weapons", "memes", "smoking", "weapons"]);
@@ -877,4 +957,276 @@ fn a_friendly_word_goes_with_the_next_key() {
     assert!(!desk.message().is_empty());
     desk.press('j');
     assert!(desk.message().is_empty());
+}
+
+// Several at once.
+
+/// Two rows, the first of which stands for three near-duplicates.
+fn grouped() -> Desk {
+    let mut rows = many(1, 2);
+    rows[0].group = 3;
+    Desk::explained(80, 24, rows)
+}
+
+#[test]
+fn a_group_is_decided_after_it_was_shown_and_not_before() {
+    let mut desk = grouped();
+    desk.press('1');
+    let effects = desk.press('r');
+    assert!(matches!(&effects[..], [Effect::LoadGroups { tasks, .. }] if *tasks == [TaskId(1)]));
+    assert_eq!(desk.send(Event::Key(Key::Enter)), [], "what it touches is not known yet");
+    let id = desk.group_id();
+    desk.send(Event::GroupLoaded { id, tasks: [many(1, 1), many(11, 2)].concat() });
+    let effects = desk.send(Event::Key(Key::Enter));
+    let [Effect::DecideTogether { id, tasks, action, reason, .. }, ..] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    let id = *id;
+    assert_eq!((tasks.len(), *action), (3, Action::Remove));
+    assert_eq!(*reason, Some(policy("weapons")));
+    assert_eq!((desk.selected_id(), &desk.state.mode), (Some(2), &Mode::Browse));
+    let recorded = DecisionOutcome::Recorded(DecisionId(1));
+    desk.send(Event::DecidedTogether { id, outcomes: vec![recorded; 3] });
+    assert_eq!(desk.row_ids(), [2]);
+    assert_eq!(desk.message(), "removed 3 items · u undoes all of them");
+}
+
+#[test]
+fn esc_decides_nothing_and_keeps_what_was_chosen() {
+    let mut desk = grouped();
+    desk.press('1');
+    desk.press('r');
+    desk.send(Event::Key(Key::Esc));
+    assert_eq!((&desk.state.mode, desk.row_ids()), (&Mode::Browse, vec![1, 2]));
+    assert_eq!(desk.state.draft.reason, Some(policy("weapons")));
+    assert!(!desk.effects.iter().any(|effect| matches!(effect, Effect::DecideTogether { .. })));
+}
+
+#[test]
+fn marked_rows_are_decided_together_and_esc_takes_the_marks_away() {
+    let mut desk = Desk::explained(80, 24, many(1, 5));
+    desk.press(' ');
+    desk.press('j');
+    desk.press(' ');
+    assert_eq!(desk.state.marks.iter().map(|task| task.0).collect::<Vec<_>>(), [1, 3]);
+    let effects = desk.press('a');
+    assert!(matches!(
+        effects.iter().find(|e| matches!(e, Effect::LoadGroups { .. })),
+        Some(Effect::LoadGroups { tasks, .. }) if *tasks == [TaskId(1), TaskId(3)]
+    ));
+    desk.send(Event::Key(Key::Esc));
+    assert_eq!(desk.state.marks.len(), 2);
+    desk.send(Event::Key(Key::Esc));
+    assert!(desk.state.marks.is_empty());
+}
+
+#[test]
+fn what_others_have_open_or_decided_is_told_when_a_group_is_decided() {
+    let mut desk = grouped();
+    desk.press('a');
+    let id = desk.group_id();
+    desk.send(Event::GroupLoaded { id, tasks: many(1, 3) });
+    desk.send(Event::Key(Key::Enter));
+    let id = desk.last_id(|effect| match effect {
+        Effect::DecideTogether { id, .. } => Some(*id),
+        _ => None,
+    });
+    let lease = Lease { reviewer: Reviewer::new("ben").expect("a name"), until: NOW };
+    let outcomes = vec![
+        DecisionOutcome::Recorded(DecisionId(1)),
+        DecisionOutcome::Leased(lease),
+        DecisionOutcome::AlreadyDecided(past(9, 3, "ben", Action::Remove, HOUR)),
+    ];
+    desk.send(Event::DecidedTogether { id, outcomes });
+    assert_eq!(
+        desk.message(),
+        "approved 1 of 3 items; 1 are open on another screen, 1 were decided before"
+    );
+    assert_eq!(desk.state.message.as_ref().map(|m| m.kind), Some(MessageKind::Warning));
+}
+
+#[test]
+fn the_dot_repeats_reason_and_note() {
+    let mut desk = Desk::explained(80, 24, many(1, 3));
+    desk.press('2');
+    desk.press('r');
+    desk.answer_detail();
+    let effects = desk.press('.');
+    let repeated = effects.iter().find_map(|effect| match effect {
+        Effect::Decide { task, action, reason, .. } => Some((*task, *action, reason.clone())),
+        _ => None,
+    });
+    assert_eq!(repeated, Some((TaskId(2), Action::Remove, Some(policy("memes")))));
+}
+
+#[test]
+fn what_is_decided_again_leaves_the_queue() {
+    let mut desk = Desk::explained(80, 24, many(1, 3));
+    let effects = desk.press('U');
+    let [Effect::Redo { id }] = effects[..] else { panic!("{effects:?}") };
+    let outcome = RedoOutcome::Redone(vec![past(5, 2, "ana", Action::Approve, 0)]);
+    desk.send(Event::Redone { id, outcome });
+    assert_eq!(desk.row_ids(), [1, 3]);
+    assert_eq!(desk.message(), "decided again: ana approved it just now");
+    let effects = desk.press('U');
+    let [Effect::Redo { id }] = effects[..] else { panic!("{effects:?}") };
+    desk.send(Event::Redone { id, outcome: RedoOutcome::NothingToRedo });
+    assert_eq!(desk.message(), "there is nothing to decide again");
+}
+
+// Several reviewers.
+
+#[test]
+fn what_is_open_is_leased_and_a_lost_lease_is_told() {
+    let mut desk = Desk::explained(80, 24, many(1, 2));
+    let id = desk.last_id(|effect| match effect {
+        Effect::Lease { id, task: Some(TaskId(1)) } => Some(*id),
+        _ => None,
+    });
+    let until = Timestamp(NOW.0 + 1000);
+    let lease = |name: &str| Some(Lease { reviewer: Reviewer::new(name).expect("a name"), until });
+    desk.send(Event::Leased { id, lease: lease("ana") });
+    assert_eq!((&desk.state.lease, desk.message()), (&None, ""));
+    desk.press('j');
+    desk.answer_detail();
+    let id = desk.last_id(|effect| match effect {
+        Effect::Lease { id, task: Some(TaskId(2)) } => Some(*id),
+        _ => None,
+    });
+    desk.send(Event::Leased { id, lease: lease("ben") });
+    assert_eq!(desk.message(), "ben has this item open; you can't decide it now");
+    desk.press('r');
+    let id = desk.decide_id();
+    let outcome = DecisionOutcome::Leased(lease("ben").expect("one"));
+    desk.send(Event::Decided { id, outcome });
+    assert_eq!(desk.message(), "not recorded: 00002.jpg is open on ben's screen");
+    assert_eq!(desk.row_ids(), [1, 2], "it still waits");
+}
+
+#[test]
+fn a_lease_is_renewed_by_keys_and_not_by_the_clock_alone() {
+    let mut desk = Desk::explained(80, 24, many(1, 2));
+    let later = Timestamp(NOW.0 + Lease::LENGTH_MS / 2);
+    assert_eq!(desk.send(Event::Clock(later)), []);
+    let effects = desk.press('J');
+    assert!(matches!(effects[..], [Effect::Lease { task: Some(TaskId(1)), .. }]));
+    assert_eq!(desk.press('J'), []);
+}
+
+#[test]
+fn the_next_item_is_one_that_nobody_else_has_open() {
+    let mut rows = many(1, 3);
+    let reviewer = Reviewer::new("ben").expect("a name");
+    rows[1].lease = Some(Lease { reviewer, until: Timestamp(NOW.0 + 1) });
+    let mut desk = Desk::explained(80, 24, rows);
+    desk.press('a');
+    assert_eq!(desk.selected_id(), Some(3));
+}
+
+// Search.
+
+#[test]
+fn a_search_shows_what_it_found_hidden_and_goes_back_to_the_queue() {
+    let mut desk = Desk::explained(80, 24, vec![task(1, "memes", 0.9, "a.jpg")]);
+    assert_eq!(desk.state.reveal, Reveal::Full);
+    desk.search("a dog");
+    let Mode::Results(results) = &desk.state.mode else { panic!("{:?}", desk.state.mode) };
+    assert_eq!((results.title.as_str(), results.found.len()), ("like “a dog”", 5));
+    assert_eq!(desk.state.reveal, Reveal::Hidden);
+    let effects = desk.press('v');
+    let item = ItemId::of_bytes(b"one.jpg");
+    assert!(effects.contains(&Effect::Expose { item, step: Reveal::Tiny }));
+    assert!(
+        effects.iter().any(
+            |effect| matches!(effect, Effect::LoadPicture { item: shown, .. } if *shown == item)
+        )
+    );
+    desk.press('j');
+    assert_eq!(desk.state.reveal, Reveal::Hidden, "another picture begins hidden");
+    desk.press('v');
+    desk.press('r');
+    assert_eq!(desk.state.reveal, Reveal::Hidden, "also that of the queue below");
+    desk.send(Event::Key(Key::Esc));
+    assert!(matches!(desk.state.mode, Mode::Results(_)));
+    desk.send(Event::Key(Key::Esc));
+    assert_eq!((&desk.state.mode, desk.state.reveal), (&Mode::Browse, Reveal::Full));
+}
+
+#[test]
+fn marked_results_are_decided_and_looked_up_again() {
+    let mut desk = Desk::explained(80, 24, many(1, 2));
+    desk.search("a dog");
+    desk.press(' ');
+    desk.press(' ');
+    desk.press('r');
+    let effects = desk.send(Event::Key(Key::Enter));
+    let [Effect::DecideItems { id, items, action: Action::Remove }] = &effects[..] else {
+        panic!("{effects:?}");
+    };
+    assert_eq!(*items, [ItemId::of_bytes(b"one.jpg"), ItemId::of_bytes(b"two.jpg")]);
+    let recorded = DecisionOutcome::Recorded(DecisionId(1));
+    let effects = desk.send(Event::DecidedTogether { id: *id, outcomes: vec![recorded; 2] });
+    let again = effects.iter().find_map(|effect| match effect {
+        Effect::LookUp { items, .. } => Some(items.len()),
+        _ => None,
+    });
+    assert_eq!(again, Some(5));
+    let id = desk.find_id();
+    desk.send(Event::FoundItems { id, found: vec![found(1, 0.9, "one.jpg")] });
+    let Mode::Results(results) = &desk.state.mode else { panic!("{:?}", desk.state.mode) };
+    assert_eq!((results.found.len(), results.marks.len()), (1, 0));
+}
+
+#[test]
+fn a_search_that_is_moot_or_fails_changes_nothing_else() {
+    let mut desk = Desk::explained(80, 24, many(1, 2));
+    desk.search("a dog");
+    let old = desk.find_id();
+    desk.search("a cat");
+    desk.send(Event::FoundItems { id: old, found: Vec::new() });
+    let Mode::Results(results) = &desk.state.mode else { panic!("{:?}", desk.state.mode) };
+    assert_eq!(results.found.len(), 5);
+    desk.press('S');
+    let id = desk.find_id();
+    desk.send(Event::Failed { id, why: "no model".into() });
+    assert_eq!(desk.message(), "the search failed: no model");
+    for key in ['a', 'r', ' ', 'j', 'v'] {
+        assert_eq!(desk.press(key), [], "nothing was found that {key} could be about");
+    }
+}
+
+#[test]
+fn typing_filters_by_path_and_esc_shows_all_again() {
+    let mut desk = Desk::explained(80, 24, many(1, 3));
+    desk.press('/');
+    desk.press('a');
+    desk.send(Event::Paste("b\u{1b}".into()));
+    assert_eq!(desk.state.filter.text.as_deref(), Some("ab"));
+    assert!(
+        matches!(desk.effects.last(), Some(Effect::LoadQueue { filter, .. }) if filter.text.as_deref() == Some("ab"))
+    );
+    desk.send(Event::Key(Key::Backspace));
+    assert_eq!(desk.state.filter.text.as_deref(), Some("a"));
+    desk.send(Event::Key(Key::Enter));
+    assert_eq!((&desk.state.mode, desk.state.filter.text.as_deref()), (&Mode::Browse, Some("a")));
+    desk.press('/');
+    desk.send(Event::Key(Key::Esc));
+    assert_eq!(desk.state.filter.text, None);
+}
+
+// Care.
+
+#[test]
+fn a_budget_and_a_break_are_words_and_keep_nobody_from_working() {
+    let mut desk = Desk::explained(80, 24, vec![task(1, "pills", 0.9, "a.jpg")]);
+    desk.state.care = Care { budget: Some(2), break_minutes: Some(50) };
+    desk.send(Event::Exposures { count: 1 });
+    assert_eq!(desk.message(), "");
+    desk.send(Event::Exposures { count: 2 });
+    assert_eq!(desk.message(), "you have revealed pictures 2 times today; you wanted to stop at 2");
+    assert!(allows(&desk.state, Command::Reveal));
+    desk.send(Event::Clock(Timestamp(NOW.0 + 49 * 60_000)));
+    assert!(!desk.message().contains("break"));
+    desk.send(Event::Clock(Timestamp(NOW.0 + 50 * 60_000)));
+    assert!(desk.message().contains("a short break helps"));
 }

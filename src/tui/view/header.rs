@@ -44,9 +44,16 @@ fn pieces(state: &State) -> Vec<String> {
     let Some(counts) = state.counts else { return pieces };
     pieces.push(format!("queue {}", counts.open));
     pieces.push(format!("escalated {}", counts.escalated));
+    if counts.unjudged > 0 {
+        pieces.push(format!("not judged {}", counts.unjudged));
+    }
     pieces.push(format!("decided today {}", counts.decided_today));
     if let Some(oldest) = counts.oldest {
         pieces.push(format!("oldest {}", age(state.now, oldest)));
+    }
+    if let Some(exposures) = state.exposures.filter(|count| *count > 0) {
+        let budget = state.care.budget.map_or_else(String::new, |budget| format!(" of {budget}"));
+        pieces.push(format!("reveals {exposures}{budget}"));
     }
     pieces
 }

@@ -20,12 +20,16 @@ pub(super) fn draw(
     state: &State,
     pictures: &mut dyn PictureSource,
 ) {
-    let Some(row) = state.selected() else {
+    let path = match &state.mode {
+        Mode::Results(_) => state.found().and_then(|found| found.item.path.clone()),
+        _ => state.selected().map(|row| row.task.path.clone()),
+    };
+    let Some(path) = path else {
         return frame.render_widget(super::pane(state, Line::raw(" picture ")), area);
     };
-    let step = if state.item_detail().is_some() { safe_view(state.reveal) } else { String::new() };
+    let step = if state.shown().is_some() { safe_view(state.reveal) } else { String::new() };
     let room = usize::from(area.width).saturating_sub(width(&step) + 5);
-    let name = format!(" {} ", fit_middle(&file_name(&row.task.path), room));
+    let name = format!(" {} ", fit_middle(&file_name(&path), room));
     let title = Line::styled(name, style(state.theme, Role::Title));
     let pane = super::pane(state, title).title(Line::raw(step).right_aligned());
     frame.render_widget(pane, area);
@@ -45,12 +49,17 @@ fn safe_view(reveal: Reveal) -> String {
 
 /// What is said in place of a picture; nothing where there is one.
 fn words(state: &State) -> Option<Vec<String>> {
+    let results = matches!(state.mode, Mode::Results(_));
     match &state.detail {
+        _ if results => {}
         Detail::Nothing | Detail::Failed { .. } => return Some(Vec::new()),
         Detail::Loading { .. } => return Some(vec!["loading…".to_owned()]),
         Detail::Ready(_) => {}
     }
     match &state.picture {
+        Picture::Nothing if results => {
+            Some(["The picture is hidden.", "v reveals one step"].map(str::to_owned).to_vec())
+        }
         Picture::Nothing => {
             let task = &state.selected()?.task;
             let mut lines = vec!["The picture is hidden.".to_owned()];
@@ -79,7 +88,7 @@ fn draw_words(frame: &mut Frame<'_>, area: Rect, state: &State, lines: &[String]
 
 fn draw_pixels(frame: &mut Frame<'_>, area: Rect, state: &State, pictures: &mut dyn PictureSource) {
     // Some protocols paint over whatever text comes later, so a popup has the screen for itself.
-    if matches!(state.mode, Mode::Help { .. } | Mode::Filter(_)) {
+    if matches!(state.mode, Mode::Help { .. } | Mode::Filter(_) | Mode::Together(_)) {
         return;
     }
     let Picture::Ready { id, .. } = state.picture else { return };

@@ -7,24 +7,24 @@ use ratatui::widgets::Clear;
 
 use crate::tui::keymap::KEYS;
 use crate::tui::layout::inside;
-use crate::tui::state::{FilterPopup, State};
+use crate::tui::state::{FilterPopup, State, Together};
 
-use super::queue::MARKS;
+use super::queue::{MARKS, label, standing};
 use super::style::{Role, style};
-use super::text::{fit_end, padded};
+use super::text::{file_name, fit_end, fit_middle, padded, width};
 
 pub(super) fn draw_help(frame: &mut Frame<'_>, state: &State, scroll: u16) {
     let area = help_area(frame.area().as_size());
     let below = help_overflow(frame.area().as_size()).saturating_sub(scroll);
     let title = if below > 0 { format!(" keys · {below} more: j ") } else { " keys ".to_owned() };
     let cells = usize::from(inside(area).width);
-    let key = |spelling: &'static str, help: &str| {
+    let key = |spelling: &str, help: &str| {
         Line::from(vec![
             Span::styled(padded(spelling, 11), style(state.theme, Role::Key)),
             Span::raw(fit_end(help, cells.saturating_sub(11))),
         ])
     };
-    let keys = KEYS.iter().map(|binding| key(binding.spelling, binding.help));
+    let keys = state.keys.rows().map(|(binding, spelling)| key(&spelling, binding.help));
     let mouse = key("mouse", "the wheel moves, a click selects");
     let marks = MARKS.iter().map(|(mark, meaning)| key(mark, meaning));
     let heading = Line::styled("marks in the queue", style(state.theme, Role::Title));
@@ -72,6 +72,53 @@ pub(super) fn draw_filter(frame: &mut Frame<'_>, state: &State, popup: &FilterPo
         let row = Rect::new(room.x, room.y + 1, room.width, 1);
         frame.render_widget(Line::styled("  loading…", style(state.theme, Role::Dim)), row);
     }
+}
+
+/// What a decision is going to touch, before it is made.
+pub(super) fn draw_together(frame: &mut Frame<'_>, state: &State, together: &Together) {
+    let count = together.count();
+    let rows = u16::try_from(count.max(1)).unwrap_or(u16::MAX);
+    let area = centred(frame.area().as_size(), 70, rows.saturating_add(4));
+    let title = match together.request {
+        Some(_) => format!(" {} … ", together.action),
+        None => format!(" {} {count} items · Enter does it, Esc does not ", together.action),
+    };
+    draw_box(frame, area, state, title);
+    let room = inside(area);
+    let cells = usize::from(room.width);
+    let tasks = together.tasks.iter().map(|task| {
+        let score = task.score.map_or_else(String::new, |score| format!("{score:.2}"));
+        let lease = task.leased_by_other(&state.reviewer, state.now);
+        let lease = lease.map(|lease| format!(" (open on {}'s screen)", lease.reviewer.as_str()));
+        let start = format!("{} {} ", padded(label(task), 12), padded(&score, 4));
+        (start, file_name(&task.path) + &lease.unwrap_or_default())
+    });
+    let items = together.items.iter().map(|found| {
+        let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
+        (format!("{} {:.2} ", padded(standing(found), 12), found.cosine), name)
+    });
+    let lines = tasks.chain(items).map(|(start, name)| {
+        let fitted = fit_middle(&name, cells.saturating_sub(width(&start)));
+        Line::raw(start + &fitted)
+    });
+    let listed = Rect { height: room.height.saturating_sub(2), ..room };
+    for (row, line) in listed.rows().zip(lines.skip(usize::from(together.scroll))) {
+        frame.render_widget(line, row);
+    }
+    let below = count.saturating_sub(usize::from(together.scroll + listed.height));
+    let mut words = Vec::new();
+    if below > 0 {
+        words.push(format!("{below} more: j"));
+    }
+    if let Some(reason) = &together.reason {
+        words.push(format!("reason: {reason}"));
+    }
+    if let Some(note) = &together.note {
+        words.push(format!("note: “{note}”"));
+    }
+    let last = Rect { y: room.bottom().saturating_sub(1), height: room.height.min(1), ..room };
+    let words = fit_end(&words.join(" · "), cells);
+    frame.render_widget(Line::styled(words, style(state.theme, Role::Dim)), last);
 }
 
 fn draw_box(frame: &mut Frame<'_>, area: Rect, state: &State, title: String) {

@@ -5,16 +5,20 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::moderation::escape::escape;
-use crate::tui::keymap::{Binding, Command, KEYS, Place};
-use crate::tui::state::{MessageKind, Mode, State};
+use crate::tui::keymap::{Binding, Command, Place};
+use crate::tui::state::{Extent, MessageKind, Mode, State};
 use crate::tui::update::allows;
 
+use super::queue::{label, standing};
 use super::style::{Role, style};
-use super::text::{fit_end, width};
+use super::text::{file_name, fit_end, width};
 
 pub(super) fn draw_message(frame: &mut Frame<'_>, area: Rect, state: &State) {
-    if let Mode::Note { text } = &state.mode {
-        return draw_note(frame, area, text);
+    match &state.mode {
+        Mode::Note { text } => return draw_line(frame, area, " note: ", text),
+        Mode::Text { text } => return draw_line(frame, area, " path contains: ", text),
+        Mode::Ask { text } => return draw_line(frame, area, " search pictures of: ", text),
+        _ => {}
     }
     let draft = draft(state);
     let draft = fit_end(&draft, usize::from(area.width) / 2);
@@ -27,6 +31,14 @@ pub(super) fn draw_message(frame: &mut Frame<'_>, area: Rect, state: &State) {
         };
         let text = format!(" {}", fit_end(&format!("{word}{}", message.text), room));
         frame.render_widget(Line::styled(text, style(state.theme, role)), area);
+    } else {
+        let text = format!(" {}", fit_end(&selected_in_words(state), room));
+        frame.render_widget(Line::styled(text, style(state.theme, Role::Dim)), area);
+    }
+    if !matches!(state.mode, Mode::Help { .. } | Mode::Filter(_)) {
+        // Screen readers and braille displays follow the cursor: here stands what was said or
+        // selected last.
+        frame.set_cursor_position((area.x, area.y));
     }
     let line = Line::styled(format!("{draft} "), style(state.theme, Role::Title));
     frame.render_widget(line.right_aligned(), area);
@@ -40,17 +52,56 @@ fn draft(state: &State) -> String {
     reason.into_iter().chain(note).collect::<Vec<_>>().join(" · ")
 }
 
-fn draw_note(frame: &mut Frame<'_>, area: Rect, text: &str) {
-    const LABEL: &str = " note: ";
-    let room = usize::from(area.width).saturating_sub(width(LABEL) + 1);
-    // The end of the note is where the typing happens.
+/// The selected row in words, for those who can't see the list: place, policy, score, state,
+/// name, and how much of the picture is shown.
+fn selected_in_words(state: &State) -> String {
+    if let Mode::Results(results) = &state.mode {
+        let Some(found) = state.found() else { return results.progress.clone() };
+        let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
+        return format!(
+            "{} of {}: {:.2} {} {name}",
+            results.selected + 1,
+            results.found.len(),
+            found.cosine,
+            standing(found)
+        );
+    }
+    let Some(row) = state.selected() else { return String::new() };
+    let task = &row.task;
+    let mut words = format!("{} of {}: ", state.queue.selected + 1, waiting(state));
+    words += label(task);
+    if let Some(score) = task.score {
+        words += &format!(" {score:.2}");
+    }
+    words += &format!(" {}", task.outcome);
+    if task.state != crate::moderation::ReviewState::Open {
+        words += &format!(", {}", task.state);
+    }
+    if task.group > 1 {
+        words += &format!(", {} near-duplicates", task.group);
+    }
+    if state.marks.contains(&task.id) {
+        words += ", marked";
+    }
+    words + ", " + &file_name(&task.path)
+}
+
+/// How many rows there are, as far as is known.
+fn waiting(state: &State) -> String {
+    let more = if state.queue.extent == Extent::Whole { "" } else { "+" };
+    format!("{}{more}", state.queue.rows.len())
+}
+
+fn draw_line(frame: &mut Frame<'_>, area: Rect, label: &str, text: &str) {
+    let room = usize::from(area.width).saturating_sub(width(label) + 1);
+    // The end is where the typing happens.
     let mut shown = text;
     while width(shown) > room {
         let mut characters = shown.chars();
         characters.next();
         shown = characters.as_str();
     }
-    let line = format!("{LABEL}{shown}");
+    let line = format!("{label}{shown}");
     let column = u16::try_from(width(&line)).unwrap_or(area.width).min(area.width - 1);
     frame.render_widget(Line::raw(line), area);
     frame.set_cursor_position((area.x + column, area.y));
@@ -58,26 +109,27 @@ fn draw_note(frame: &mut Frame<'_>, area: Rect, text: &str) {
 
 pub(super) fn draw_keys(frame: &mut Frame<'_>, area: Rect, state: &State) {
     let place = Place::of(&state.mode);
-    let works = |binding: &&Binding| {
+    let works = |(binding, _): &(&Binding, String)| {
         !binding.label.is_empty()
             && binding.places.contains(&place)
             && allows(state, binding.command)
     };
     // The way to all other keys is always there.
-    let (last, rest): (Vec<&Binding>, Vec<&Binding>) =
-        KEYS.iter().filter(works).partition(|binding| binding.command == Command::Help);
-    let cells = |binding: &Binding| width(binding.spelling) + width(binding.label) + 3;
-    let mut room = usize::from(area.width).saturating_sub(last.iter().map(|b| cells(b)).sum());
+    let (last, rest): (Vec<_>, Vec<_>) =
+        state.keys.rows().filter(works).partition(|(binding, _)| binding.command == Command::Help);
+    let cells =
+        |(binding, spelling): &(&Binding, String)| width(spelling) + width(binding.label) + 3;
+    let mut room = usize::from(area.width).saturating_sub(last.iter().map(cells).sum());
     let mut shown = Vec::new();
-    for binding in rest {
-        let Some(left) = room.checked_sub(cells(binding)) else { break };
+    for row in rest {
+        let Some(left) = room.checked_sub(cells(&row)) else { break };
         room = left;
-        shown.push(binding);
+        shown.push(row);
     }
-    let spans = shown.into_iter().chain(last).flat_map(|binding| {
+    let spans = shown.into_iter().chain(last).flat_map(|(binding, spelling)| {
         [
             Span::raw(" "),
-            Span::styled(binding.spelling, style(state.theme, Role::Key)),
+            Span::styled(spelling, style(state.theme, Role::Key)),
             Span::raw(format!(" {} ", binding.label)),
         ]
     });

@@ -7,9 +7,10 @@ use ratatui::text::{Line, Span};
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{Mode, PromptShare, Reason};
 use crate::tui::layout::inside;
-use crate::tui::state::{Detail, ItemDetail, Panel, State};
+use crate::tui::state::{Detail, Found, ItemDetail, Panel, State};
 use crate::tui::update::in_words;
 
+use super::queue::standing;
 use super::style::{Role, style};
 use super::text::{age, fit_end, fit_middle, padded};
 
@@ -33,6 +34,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, area: Rect, state: &State) {
 /// The whole explanation, one line a row of the panel, none wider than `width`.
 pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
     let cells = usize::from(width);
+    if let Some(found) = state.found() {
+        return about_found(found, cells);
+    }
     let detail = match &state.detail {
         Detail::Nothing => return Vec::new(),
         Detail::Loading { .. } => return vec![Line::raw("loading…")],
@@ -48,6 +52,7 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
     if let Some(panel) = detail.panels.get(state.panel) {
         lines.extend(prompts(state, detail, panel, cells));
     }
+    lines.extend(beside(detail, state.panel, cells));
     lines.extend(past(state, detail, cells));
     lines.extend(places(state, detail, cells));
     lines
@@ -57,6 +62,7 @@ fn in_full(reason: &Reason) -> String {
     match reason {
         Reason::OutOfScope => "no policy looks at this folder".to_owned(),
         Reason::NoPolicy => "no policy is in force, so a person decides".to_owned(),
+        Reason::Found => "nothing flagged it; a person found it".to_owned(),
         Reason::RemovedBefore => "removed before: a person removed the same picture".to_owned(),
         Reason::Unreadable(why) => format!("could not be read: {}", escape(why.as_bytes())),
         Reason::Undecodable(why) => {
@@ -112,6 +118,50 @@ fn prompts(state: &State, detail: &ItemDetail, panel: &Panel, cells: usize) -> V
         let prompts = if small == 1 { "prompt" } else { "prompts" };
         let text = format!("{small} more {prompts} under 0.01");
         lines.push(Line::styled(fit_end(&text, cells), style(state.theme, Role::Dim)));
+    }
+    lines
+}
+
+/// How rare such a score is, and what was decided about the most similar pictures.
+fn beside(detail: &ItemDetail, panel: usize, cells: usize) -> Vec<Line<'static>> {
+    let mut words = Vec::new();
+    let why = detail.panels.get(panel).and_then(|panel| panel.why.as_ref());
+    if let Some(share) = why.and_then(|why| why.higher_than) {
+        // Never rounded up to all of them.
+        let percent = (share * 1000.0).floor() / 10.0;
+        words.push(format!("higher than {percent:.1} % of your uploads"));
+    }
+    if let Some(found) = &detail.neighbours
+        && !found.is_empty()
+    {
+        let near: Vec<String> =
+            found.iter().map(|found| format!("{} {:.2}", standing(found), found.cosine)).collect();
+        words.push(format!("nearest: {}", near.join(", ")));
+    }
+    words.iter().map(|text| Line::raw(fit_end(text, cells))).collect()
+}
+
+/// What is known about a result of a search.
+fn about_found(found: &Found, cells: usize) -> Vec<Line<'static>> {
+    let item = &found.item;
+    let mut words = vec![format!("similarity {:.3} · item {}", found.cosine, item.item.short())];
+    if let Some((policy, score)) = &item.policy {
+        words.push(format!("flagged by {policy} {score:.2}"));
+    } else if item.state.is_none() {
+        words.push("nothing flagged it".to_owned());
+    }
+    if let Some(outcome) = item.outcome {
+        words.push(format!("outcome {outcome}"));
+    }
+    if let Some(state) = item.state {
+        words.push(format!("its task is {state}"));
+    }
+    if let Some(decision) = item.decision {
+        words.push(format!("decided before: {decision}"));
+    }
+    let mut lines: Vec<_> = words.iter().map(|text| Line::raw(fit_end(text, cells))).collect();
+    if let Some(path) = &item.path {
+        lines.push(Line::raw(fit_middle(&escape_path(path), cells)));
     }
     lines
 }

@@ -59,8 +59,10 @@ fn every_format_shows_the_same_picture() {
         (ImageFormat::WebP, "webp"),
     ] {
         let views = seen(&written(halves(64, 32), format)).expect("a good picture");
+        let hash = views.facts.hash;
+        assert!(hash.is_some(), "{name}");
         let facts =
-            PictureFacts { format: name, width: 64, height: 32, frames: 1, has_alpha: false };
+            PictureFacts { format: name, width: 64, height: 32, frames: 1, has_alpha: false, hash };
         assert_eq!(views.facts, facts);
         assert_eq!(views.views.len(), 1, "{name}");
         assert!(near(at(&views.views[0], 0, 0), RED, 12), "{name}");
@@ -338,7 +340,9 @@ fn of_an_animation_the_first_the_last_and_some_between_are_seen() {
         [(animated_gif(20), "gif"), (animated_png(20, None), "png"), (animated_webp(20), "webp")]
     {
         let views = seen(&bytes).unwrap_or_else(|flaw| panic!("{format}: {flaw}"));
-        let facts = PictureFacts { format, width: 12, height: 10, frames: 20, has_alpha: false };
+        let hash = views.facts.hash;
+        let facts =
+            PictureFacts { format, width: 12, height: 10, frames: 20, has_alpha: false, hash };
         assert_eq!(views.facts, facts);
         let found: Vec<u8> = views.views.iter().map(|view| at(view, 4, 4)[0]).collect();
         // Frames 0, 3, 5, 8, 11, 14, 16 and 19.

@@ -82,7 +82,13 @@ impl Judges {
             bytes: bytes.len() as u64,
             sighting: sighting(name),
             stat: stat(bytes),
-            facts: Some(PictureFacts { format: "png".into(), width: 4, height: 3, frames: 1 }),
+            facts: Some(PictureFacts {
+                format: "png".into(),
+                width: 4,
+                height: 3,
+                frames: 1,
+                hash: None,
+            }),
             views: vec![embedding(bytes)],
             verdict: Verdict { outcome, reason: None, policies },
         }

@@ -1,0 +1,216 @@
+//! `modtool stats`: the queue over time, reviewers, how right the policies are, watchers.
+
+use std::io::{self, Write as _};
+
+use clap::Args;
+use serde_json::{Value, json};
+
+use crate::cli::OutputFormat;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::moderation::escape::escape_path;
+use crate::moderation::{PolicyHash, PolicyStats, QueueCounts, ReviewStats, ScoreHistogram};
+use crate::store::WatcherBeat;
+
+use super::clock::{ago, day_start, days_back, local_day, now, rfc3339, span};
+use super::output::{json_line, number, path_json, table};
+use super::{status, workspace};
+
+/// Tell how the queue, the reviewers and the policies do
+#[derive(Debug, Args)]
+pub(super) struct StatsArgs {
+    /// How many days back, today included
+    #[arg(long, value_name = "N", default_value_t = 14, value_parser = clap::value_parser!(u16).range(1..=366))]
+    days: u16,
+
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+struct Numbers {
+    counts: QueueCounts,
+    stats: ReviewStats,
+    histograms: Vec<ScoreHistogram>,
+    watchers: Vec<WatcherBeat>,
+}
+
+pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let policies = workspace::policies(config)?;
+    let fingerprint = workspace::model(config)?.card.fingerprint.clone();
+    let versions: Vec<PolicyHash> = policies.iter().map(|file| file.policy.hash()).collect();
+    let store = workspace::existing_store(config).await?;
+    let numbers = Numbers {
+        counts: store.queue_counts(day_start()).await?,
+        stats: store.review_stats(&days_back(args.days), now()).await?,
+        histograms: store.score_histograms(&fingerprint, &versions).await?,
+        watchers: store.watcher_beats().await?,
+    };
+    store.close().await;
+    match args.format {
+        OutputFormat::Json => json_line(&mut io::stdout().lock(), &in_json(&numbers))?,
+        OutputFormat::Table => print(&numbers)?,
+    }
+    Ok(ExitCode::Clean)
+}
+
+fn in_json(numbers: &Numbers) -> Value {
+    let Numbers { counts, stats, histograms, watchers } = numbers;
+    let histogram = |histogram: &ScoreHistogram| {
+        json!({
+            "policy": histogram.policy.as_str(),
+            "items": histogram.total(),
+            "histogram": histogram.columns(20),
+        })
+    };
+    let watcher = |beat: &WatcherBeat| {
+        let mut object = path_json("folder", &beat.root);
+        object.insert("running".into(), status::is_running(beat).into());
+        object.insert("engine".into(), beat.engine.clone().into());
+        object.insert("model".into(), beat.model.clone().into());
+        object.insert("judged".into(), beat.judged.into());
+        object.insert("rate".into(), number((beat.rate * 100.0).round() / 100.0));
+        object.insert("waiting".into(), beat.waiting.into());
+        object.insert("lag_ms".into(), beat.lag_ms.into());
+        Value::Object(object)
+    };
+    let policy = |policy: &PolicyStats| {
+        json!({
+            "policy": policy.policy.as_str(),
+            "waiting": policy.waiting,
+            "removed": policy.removed,
+            "approved": policy.approved,
+            "precision": policy.precision().map(number),
+        })
+    };
+    json!({
+        "queue": {
+            "open": counts.open,
+            "escalated": counts.escalated,
+            "unjudged": counts.unjudged,
+            "decided_today": counts.decided_today,
+            "oldest": counts.oldest.map(rfc3339),
+        },
+        "days": stats.days.iter().map(|day| json!({
+            "start": rfc3339(day.start),
+            "opened": day.opened,
+            "closed": day.closed,
+            "waiting": day.waiting,
+        })).collect::<Value>(),
+        "reviewers": stats.reviewers.iter().map(|one| json!({
+            "reviewer": one.reviewer.as_str(),
+            "approved": one.approved,
+            "removed": one.removed,
+            "escalated": one.escalated,
+            "exposures": one.exposures,
+        })).collect::<Value>(),
+        "policies": stats.policies.iter().map(policy).collect::<Value>(),
+        "scores": histograms.iter().map(histogram).collect::<Value>(),
+        "watchers": watchers.iter().map(watcher).collect::<Value>(),
+    })
+}
+
+fn print(numbers: &Numbers) -> io::Result<()> {
+    let Numbers { counts, stats, histograms, watchers } = numbers;
+    let mut out = io::stdout().lock();
+    let oldest = counts.oldest.map(|at| format!(", the oldest from {}", ago(at)));
+    writeln!(
+        out,
+        "queue: {} open, {} escalated, {} that could not be judged{}; {} decided today",
+        counts.open,
+        counts.escalated,
+        counts.unjudged,
+        oldest.unwrap_or_default(),
+        counts.decided_today
+    )?;
+    writeln!(out)?;
+    let days: Vec<_> = stats
+        .days
+        .iter()
+        .map(|day| {
+            let numbers = [day.opened, day.closed, day.waiting].map(|count| count.to_string());
+            [vec![local_day(day.start)], numbers.to_vec()].concat()
+        })
+        .collect();
+    table(&mut out, &["day", "opened", "closed", "waiting at its end"], &days)?;
+    if !stats.reviewers.is_empty() {
+        writeln!(out)?;
+        let rows: Vec<_> = stats
+            .reviewers
+            .iter()
+            .map(|one| {
+                let counts = [one.approved, one.removed, one.escalated, one.exposures];
+                let counts = counts.map(|count| count.to_string());
+                [vec![one.reviewer.as_str().to_owned()], counts.to_vec()].concat()
+            })
+            .collect();
+        table(&mut out, &["reviewer", "approved", "removed", "escalated", "reveals"], &rows)?;
+    }
+    if !stats.policies.is_empty() || !histograms.is_empty() {
+        writeln!(out)?;
+        table(&mut out, &POLICY_HEAD, &policy_rows(stats, histograms))?;
+    }
+    for beat in watchers.iter().filter(|beat| status::is_running(beat)) {
+        writeln!(out)?;
+        writeln!(
+            out,
+            "watching {}: {:.1} pictures/s, {} waiting, lag {}, {}, model {}",
+            escape_path(&beat.root),
+            beat.rate,
+            beat.waiting,
+            span(if beat.waiting > 0 { beat.lag_ms } else { 0 }),
+            beat.engine,
+            beat.model
+        )?;
+    }
+    out.flush()
+}
+
+const POLICY_HEAD: [&str; 6] = ["policy", "waiting", "removed", "approved", "precision", "scores"];
+
+fn policy_rows(stats: &ReviewStats, histograms: &[ScoreHistogram]) -> Vec<Vec<String>> {
+    let mut names: Vec<_> = stats.policies.iter().map(|policy| &policy.policy).collect();
+    names.extend(histograms.iter().map(|histogram| &histogram.policy));
+    names.sort();
+    names.dedup();
+    let row = |name: &&crate::moderation::PolicyId| {
+        let policy = stats.policies.iter().find(|policy| policy.policy == **name);
+        let count = |of: fn(&PolicyStats) -> u64| policy.map_or(0, of).to_string();
+        let precision = policy.and_then(PolicyStats::precision);
+        let histogram = histograms.iter().find(|histogram| histogram.policy == **name);
+        vec![
+            name.to_string(),
+            count(|policy| policy.waiting),
+            count(|policy| policy.removed),
+            count(|policy| policy.approved),
+            precision.map_or_else(|| "-".to_owned(), |share| format!("{:.0} %", share * 100.0)),
+            histogram.map_or_else(String::new, |histogram| bars(&histogram.columns(20))),
+        ]
+    };
+    names.iter().map(row).collect()
+}
+
+/// One character a number, the tallest for the largest; on a logarithmic scale, because nearly
+/// all uploads are innocent of nearly everything.
+fn bars(counts: &[u64]) -> String {
+    const BARS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
+    let bits = |count: u64| u64::BITS - count.leading_zeros();
+    let most = counts.iter().copied().map(bits).max().unwrap_or(0).max(1);
+    let bar = |count: &u64| match bits(*count) {
+        0 => ' ',
+        tall => BARS[((tall * 8).div_ceil(most) as usize).clamp(1, 8) - 1],
+    };
+    counts.iter().map(bar).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_count_can_be_seen_and_none_can_be_missed() {
+        assert_eq!(bars(&[0, 1, 1_000_000]), " ▁█");
+        assert_eq!(bars(&[]), "");
+        assert_eq!(bars(&[0, 0]), "  ");
+    }
+}

@@ -1,0 +1,522 @@
+//! Exact nearest neighbours over stored embeddings, read in blocks from a flat file.
+//!
+//! The file mirrors what the store keeps: one row a vector, in the order of the store's own
+//! numbers. It only ever grows, can be rebuilt from the store at any time, and is never the truth:
+//! a file that is torn, of another model or of another width is begun anew. A search reads it
+//! once, on all cores, some megabytes at a time, so it needs no memory to speak of.
+//!
+//! Layout, little-endian: a head of 64 bytes (`modtool\x01`, width as u32, 20 bytes unused, the
+//! first 32 bytes of the fingerprint), then rows of `8 + 8 + 2 · width` bytes: the store's number
+//! of the embedding, the item's number, the unit vector in half precision.
+
+use std::cmp::Ordering;
+use std::collections::{BinaryHeap, HashMap};
+use std::fs::{File, OpenOptions};
+use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::path::{Path, PathBuf};
+
+use half::f16;
+use half::slice::HalfFloatSliceExt as _;
+
+use crate::moderation::{Embedding, Fingerprint};
+
+const MAGIC: &[u8; 8] = b"modtool\x01";
+const HEAD: u64 = 64;
+/// The two numbers before each vector.
+const NUMBERS: usize = 16;
+/// Bytes that a thread reads in one go.
+const BLOCK: usize = 2 << 20;
+
+/// A vector to be added to the file.
+#[derive(Debug, Clone, PartialEq)]
+pub struct VectorRow {
+    /// The store's number of the embedding, above 0 and growing from row to row.
+    pub number: i64,
+    /// The store's number of the item.
+    pub item: i64,
+    /// The vector.
+    pub embedding: Embedding,
+}
+
+/// An item that is like what was searched for.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Neighbour {
+    /// The store's number of the item.
+    pub item: i64,
+    /// Cosine similarity of its most similar view, −1..=1.
+    pub cosine: f32,
+}
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// The file can't be read or written.
+    #[error("the vector file {} failed", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// The query is of another width than the vectors: another model.
+    #[error("a vector of {found} numbers can't be compared with vectors of {expected}")]
+    Width {
+        /// The query's.
+        found: usize,
+        /// The file's.
+        expected: usize,
+    },
+}
+
+/// The vectors of one model in one workspace.
+#[derive(Debug, Clone)]
+pub struct VectorFile {
+    path: PathBuf,
+    width: usize,
+    fingerprint: Fingerprint,
+}
+
+impl VectorFile {
+    /// The file for a model's vectors of `width` components; it need not exist yet.
+    pub fn new(folder: &Path, fingerprint: &Fingerprint, width: usize) -> Self {
+        let path = folder.join(format!("{fingerprint}.f16"));
+        Self { path, width, fingerprint: fingerprint.clone() }
+    }
+
+    /// Where it lies.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// How many vectors it holds; 0 for a file that is missing or must be begun anew.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when it is there and can't be read.
+    pub fn count(&self) -> Result<u64, SearchError> {
+        Ok(self.open()?.map_or(0, |(_, rows)| rows))
+    }
+
+    /// Opens the file to add what the store has and it has not. Other processes wait meanwhile.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when the folder or the file can't be made.
+    pub fn append(&self) -> Result<Appending, SearchError> {
+        self.begin_appending().map_err(|source| self.failed(source))
+    }
+
+    fn begin_appending(&self) -> io::Result<Appending> {
+        if let Some(folder) = self.path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        let mut options = OpenOptions::new();
+        options.read(true).write(true).create(true).truncate(false);
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&self.path)?;
+        file.lock()?;
+        let length = file.metadata()?.len();
+        let mut rows = if self.head_is_ours(&mut file)? { self.rows_in(length) } else { None };
+        let mut last = match rows {
+            Some(rows @ 1..) => self.number_of(&mut file, rows - 1)?,
+            _ => 0,
+        };
+        // A machine that went down can leave a row of zeros: what comes before it is in doubt.
+        if rows.is_none_or(|rows| rows > 0 && last <= 0) {
+            file.set_len(0)?;
+            file.seek(SeekFrom::Start(0))?;
+            file.write_all(&self.head())?;
+            (rows, last) = (Some(0), 0);
+        }
+        let end = HEAD + rows.unwrap_or(0) * self.stride() as u64;
+        // Half a row is what a process left that was killed.
+        file.set_len(end)?;
+        file.seek(SeekFrom::Start(end))?;
+        Ok(Appending { file, path: self.path.clone(), width: self.width, last })
+    }
+
+    /// The `top` items whose views are most like the query, the most similar first. `wanted`
+    /// says which items count; it is called on several threads.
+    ///
+    /// # Errors
+    /// [`SearchError`] when the file can't be read or holds vectors of another width.
+    pub fn nearest(
+        &self,
+        query: &Embedding,
+        top: usize,
+        wanted: impl Fn(i64) -> bool + Sync,
+    ) -> Result<Vec<Neighbour>, SearchError> {
+        if query.dim() != self.width {
+            return Err(SearchError::Width { found: query.dim(), expected: self.width });
+        }
+        let Some((_, rows)) = self.open()? else { return Ok(Vec::new()) };
+        let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
+        let share = rows.div_ceil(threads).max(1);
+        let parts = (0..threads).map(|thread| thread * share..((thread + 1) * share).min(rows));
+        let found = std::thread::scope(|scope| {
+            let searches: Vec<_> = parts
+                .filter(|part| !part.is_empty())
+                .map(|part| scope.spawn(|| self.nearest_in(part, query, top, &wanted)))
+                .collect();
+            let join = |search: std::thread::ScopedJoinHandle<'_, _>| {
+                search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            };
+            searches.into_iter().map(join).collect::<io::Result<Vec<_>>>()
+        });
+        let found = found.map_err(|source| self.failed(source))?;
+        // An item whose views lie on both sides of a border was found twice.
+        let mut best: HashMap<i64, f32> = HashMap::new();
+        for Neighbour { item, cosine } in found.into_iter().flatten() {
+            best.entry(item).and_modify(|known| *known = known.max(cosine)).or_insert(cosine);
+        }
+        let mut best: Vec<_> =
+            best.into_iter().map(|(item, cosine)| Neighbour { item, cosine }).collect();
+        best.sort_by(closest_first);
+        best.truncate(top);
+        Ok(best)
+    }
+
+    fn nearest_in(
+        &self,
+        part: std::ops::Range<u64>,
+        query: &Embedding,
+        top: usize,
+        wanted: &(impl Fn(i64) -> bool + Sync),
+    ) -> io::Result<Vec<Neighbour>> {
+        let stride = self.stride();
+        let mut file = File::open(&self.path)?;
+        file.seek(SeekFrom::Start(HEAD + part.start * stride as u64))?;
+        let mut left = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
+        let rows_a_block = (BLOCK / stride).max(1);
+        let mut block = vec![0; rows_a_block * stride];
+        let mut halves = vec![f16::ZERO; self.width];
+        let mut vector = vec![0.0; self.width];
+        let mut best = Best::new(top);
+        while left > 0 {
+            let bytes = rows_a_block.min(left) * stride;
+            file.read_exact(&mut block[..bytes])?;
+            left -= bytes / stride;
+            for row in block[..bytes].chunks_exact(stride) {
+                let (numbers, components) = row.split_at(NUMBERS);
+                let item = number_at(numbers, 8);
+                if !wanted(item) {
+                    continue;
+                }
+                let bits = halves.reinterpret_cast_mut();
+                let pairs = components.as_chunks::<2>().0;
+                bits.iter_mut()
+                    .zip(pairs)
+                    .for_each(|(bits, pair)| *bits = u16::from_le_bytes(*pair));
+                halves.convert_to_f32_slice(&mut vector);
+                best.offer(Neighbour { item, cosine: dot(&vector, query.as_slice()) });
+            }
+        }
+        Ok(best.finish())
+    }
+
+    /// The file and its whole rows; `None` when it is missing or not ours.
+    fn open(&self) -> Result<Option<(File, u64)>, SearchError> {
+        let open = || {
+            let mut file = match File::open(&self.path) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+                file => file?,
+            };
+            let length = file.metadata()?.len();
+            let ours = self.head_is_ours(&mut file)?;
+            Ok(self.rows_in(length).filter(|_| ours).map(|rows| (file, rows)))
+        };
+        open().map_err(|source| self.failed(source))
+    }
+
+    fn head(&self) -> Vec<u8> {
+        let mut head = MAGIC.to_vec();
+        head.extend(u32::try_from(self.width).unwrap_or(u32::MAX).to_le_bytes());
+        head.resize(32, 0);
+        head.extend(self.fingerprint.0.bytes().chain(std::iter::repeat(0)).take(32));
+        head
+    }
+
+    fn head_is_ours(&self, file: &mut File) -> io::Result<bool> {
+        let mut head = Vec::new();
+        file.seek(SeekFrom::Start(0))?;
+        (&mut *file).take(HEAD).read_to_end(&mut head)?;
+        Ok(head == self.head())
+    }
+
+    fn rows_in(&self, length: u64) -> Option<u64> {
+        length.checked_sub(HEAD).map(|bytes| bytes / self.stride() as u64)
+    }
+
+    fn number_of(&self, file: &mut File, row: u64) -> io::Result<i64> {
+        let mut numbers = [0; NUMBERS];
+        file.seek(SeekFrom::Start(HEAD + row * self.stride() as u64))?;
+        file.read_exact(&mut numbers)?;
+        Ok(number_at(&numbers, 0))
+    }
+
+    fn stride(&self) -> usize {
+        NUMBERS + 2 * self.width
+    }
+
+    fn failed(&self, source: io::Error) -> SearchError {
+        SearchError::File { path: self.path.clone(), source }
+    }
+}
+
+/// The file while rows are added; other processes that want to add wait until this is dropped.
+#[derive(Debug)]
+pub struct Appending {
+    file: File,
+    path: PathBuf,
+    width: usize,
+    last: i64,
+}
+
+impl Appending {
+    /// The number of the last row; 0 when there is none.
+    pub fn last(&self) -> i64 {
+        self.last
+    }
+
+    /// Adds rows whose numbers come after [`Appending::last`]. A row of another width is left
+    /// out: it can't be of this model.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when they can't be written.
+    pub fn add(&mut self, rows: &[VectorRow]) -> Result<(), SearchError> {
+        let mut bytes = Vec::with_capacity(rows.len() * (NUMBERS + 2 * self.width));
+        for row in rows {
+            if row.number <= self.last {
+                continue;
+            }
+            self.last = row.number;
+            if row.embedding.dim() == self.width {
+                bytes.extend(row.number.to_le_bytes());
+                bytes.extend(row.item.to_le_bytes());
+                bytes.extend(row.embedding.to_f16_bytes());
+            }
+        }
+        let written = self.file.write_all(&bytes);
+        written.map_err(|source| SearchError::File { path: self.path.clone(), source })
+    }
+}
+
+/// The best items so far; views of one item follow each other and count once.
+struct Best {
+    top: usize,
+    heap: BinaryHeap<Worst>,
+    run: Option<Neighbour>,
+}
+
+impl Best {
+    fn new(top: usize) -> Self {
+        Self { top, heap: BinaryHeap::with_capacity(top + 1), run: None }
+    }
+
+    fn offer(&mut self, view: Neighbour) {
+        match &mut self.run {
+            Some(run) if run.item == view.item => run.cosine = run.cosine.max(view.cosine),
+            run => {
+                if let Some(ended) = run.replace(view) {
+                    self.push(ended);
+                }
+            }
+        }
+    }
+
+    fn push(&mut self, item: Neighbour) {
+        // A NaN can only come from a damaged row.
+        if item.cosine.is_nan() {
+            return;
+        }
+        let full = self.heap.len() >= self.top;
+        if full && self.heap.peek().is_none_or(|worst| item.cosine <= worst.0.cosine) {
+            return;
+        }
+        self.heap.push(Worst(item));
+        if full {
+            self.heap.pop();
+        }
+    }
+
+    fn finish(mut self) -> Vec<Neighbour> {
+        if let Some(run) = self.run.take() {
+            self.push(run);
+        }
+        self.heap.into_iter().map(|worst| worst.0).collect()
+    }
+}
+
+/// Greatest is what is least similar, so that a heap gives up the right one.
+struct Worst(Neighbour);
+
+impl PartialEq for Worst {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+
+impl Eq for Worst {}
+
+impl PartialOrd for Worst {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Worst {
+    fn cmp(&self, other: &Self) -> Ordering {
+        closest_first(&self.0, &other.0)
+    }
+}
+
+fn closest_first(a: &Neighbour, b: &Neighbour) -> Ordering {
+    b.cosine.total_cmp(&a.cosine).then(a.item.cmp(&b.item))
+}
+
+/// Sixteen sums side by side, which the compiler turns into vector instructions.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    const LANES: usize = 16;
+    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let mut sums = [0.0; LANES];
+    for (a, b) in a.iter().zip(b) {
+        for lane in 0..LANES {
+            sums[lane] += a[lane] * b[lane];
+        }
+    }
+    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    sums.iter().sum::<f32>() + rest
+}
+
+fn number_at(numbers: &[u8], at: usize) -> i64 {
+    numbers[at..at + 8].try_into().map_or(0, i64::from_le_bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn file(dir: &tempfile::TempDir, width: usize) -> VectorFile {
+        VectorFile::new(&dir.path().join("vectors"), &Fingerprint("ab".repeat(32)), width)
+    }
+
+    fn folder() -> tempfile::TempDir {
+        tempfile::tempdir().expect("a temporary folder")
+    }
+
+    fn unit(vector: &[f32]) -> Embedding {
+        Embedding::normalised(vector.to_vec()).expect("has a direction")
+    }
+
+    fn row(number: i64, item: i64, vector: &[f32]) -> VectorRow {
+        VectorRow { number, item, embedding: unit(vector) }
+    }
+
+    fn fill(file: &VectorFile, rows: &[VectorRow]) {
+        file.append().expect("opens").add(rows).expect("is written");
+    }
+
+    #[test]
+    fn the_most_similar_come_first_and_an_item_counts_once() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        assert_eq!(file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads"), []);
+        fill(
+            &file,
+            &[
+                row(1, 10, &[0.0, 1.0]),
+                row(2, 11, &[1.0, 1.0]),
+                row(3, 11, &[1.0, 0.1]),
+                row(4, 12, &[1.0, 0.5]),
+                row(5, 13, &[-1.0, 0.0]),
+            ],
+        );
+        assert_eq!(file.count().expect("reads"), 5);
+        let near = |top, wanted: fn(i64) -> bool| {
+            let found = file.nearest(&unit(&[1.0, 0.0]), top, wanted).expect("reads");
+            found.iter().map(|near| near.item).collect::<Vec<_>>()
+        };
+        assert_eq!(near(10, |_| true), [11, 12, 10, 13]);
+        assert_eq!(near(2, |_| true), [11, 12]);
+        assert_eq!(near(10, |item| item != 11), [12, 10, 13]);
+        assert_eq!(near(0, |_| true), [0; 0]);
+        let best = file.nearest(&unit(&[1.0, 0.0]), 1, |_| true).expect("reads")[0].cosine;
+        assert!((best - unit(&[1.0, 0.1]).as_slice()[0]).abs() < 1e-3, "{best}");
+    }
+
+    #[test]
+    fn it_grows_where_it_ended_and_takes_nothing_twice() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        fill(&file, &[row(3, 1, &[1.0, 0.0])]);
+        let mut appending = file.append().expect("opens");
+        assert_eq!(appending.last(), 3);
+        appending.add(&[row(3, 1, &[1.0, 0.0]), row(7, 2, &[0.0, 1.0])]).expect("is written");
+        assert_eq!(appending.last(), 7);
+        drop(appending);
+        assert_eq!(file.count().expect("reads"), 2);
+    }
+
+    #[test]
+    fn half_a_row_is_cut_off_and_a_damaged_or_foreign_file_is_begun_anew() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        fill(&file, &[row(1, 1, &[1.0, 0.0]), row(2, 2, &[0.0, 1.0])]);
+        let bytes = std::fs::read(file.path()).expect("readable");
+        std::fs::write(file.path(), &bytes[..bytes.len() - 3]).expect("written");
+        assert_eq!(file.count().expect("reads"), 1);
+        assert_eq!(file.append().expect("opens").last(), 1);
+
+        let mut zeros = bytes.clone();
+        zeros.extend([0; 20]);
+        std::fs::write(file.path(), &zeros).expect("written");
+        assert_eq!(file.append().expect("opens").last(), 0, "all is in doubt");
+
+        for foreign in [b"".to_vec(), b"something else".to_vec(), vec![7; 500]] {
+            std::fs::write(file.path(), foreign).expect("written");
+            assert_eq!(file.count().expect("reads"), 0);
+            assert!(file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads").is_empty());
+            assert_eq!(file.append().expect("opens").last(), 0);
+        }
+        let wider = self::file(&dir, 3);
+        fill(&file, &[row(1, 1, &[1.0, 0.0])]);
+        assert_eq!(wider.append().expect("opens").last(), 0, "another width");
+    }
+
+    #[test]
+    fn a_query_of_another_model_is_refused() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        let refused = file.nearest(&unit(&[1.0, 0.0, 0.0]), 1, |_| true);
+        assert!(matches!(refused, Err(SearchError::Width { found: 3, expected: 2 })));
+    }
+
+    proptest! {
+        #[test]
+        fn the_answer_is_that_of_comparing_with_all(
+            vectors in proptest::collection::vec(proptest::collection::vec(-1.0_f32..1.0, 19), 1..80),
+            top in 1_usize..12,
+        ) {
+            prop_assume!(vectors.iter().all(|vector| vector.iter().any(|x| x.abs() > 0.01)));
+            let dir = folder();
+            let file = file(&dir, 19);
+            let rows: Vec<_> =
+                (1..).zip(&vectors).map(|(number, vector)| row(number, number / 3, vector)).collect();
+            fill(&file, &rows);
+            let query = unit(&vectors[0]);
+            let found = file.nearest(&query, top, |_| true).expect("reads");
+            let mut expected: HashMap<i64, f32> = HashMap::new();
+            for row in &rows {
+                let best = expected.entry(row.item).or_insert(f32::MIN);
+                *best = best.max(row.embedding.cosine(&query));
+            }
+            let mut expected: Vec<f32> = expected.into_values().collect();
+            expected.sort_by(|a, b| b.total_cmp(a));
+            prop_assert_eq!(found.len(), top.min(expected.len()));
+            for (found, expected) in found.iter().zip(expected) {
+                prop_assert!((found.cosine - expected).abs() < 2e-3);
+            }
+        }
+    }
+}
