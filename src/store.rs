@@ -191,9 +191,12 @@ async fn append_audit(
     transaction: &mut Transaction<'static, Sqlite>,
     events: &[AuditEvent],
 ) -> Result<(), sqlx::Error> {
-    let last = sqlx::query("SELECT hash FROM audit_events ORDER BY sequence DESC LIMIT 1")
-        .fetch_optional(&mut **transaction)
-        .await?;
+    let last = sqlx::query(
+        "SELECT hash FROM audit_events
+         WHERE sequence = (SELECT max(sequence) FROM audit_events)",
+    )
+    .fetch_optional(&mut **transaction)
+    .await?;
     let mut hash = match last {
         Some(row) => {
             let bytes: Vec<u8> = row.try_get(0)?;

@@ -376,13 +376,13 @@ impl Keymap {
         for (name, keys) in changes {
             let row = keymap.rows.iter_mut().find(|(binding, _)| binding.name == name);
             let unknown = || KeymapError::UnknownCommand { name: name.to_owned() };
-            let (_, changed) = row.ok_or_else(unknown)?;
+            let (_, own_keys) = row.ok_or_else(unknown)?;
             let parsed = keys.split_whitespace().map(|key| {
                 let unknown =
                     || KeymapError::UnknownKey { name: name.to_owned(), key: key.to_owned() };
                 Key::parse(key).ok_or_else(unknown)
             });
-            *changed = Some(parsed.collect::<Result<_, _>>()?);
+            *own_keys = Some(parsed.collect::<Result<_, _>>()?);
         }
         keymap.refuse_doubles()?;
         Ok(keymap)

@@ -565,7 +565,13 @@ async fn no_verb_of_the_desk_walks_over_a_big_table() {
             let step: String = step.get("detail");
             let scanned = step.strip_prefix("SCAN ").and_then(|rest| rest.split(' ').next());
             let virtual_table = step.contains("VIRTUAL TABLE");
-            if scanned.is_some_and(|table| BIG.contains(&table)) && !virtual_table {
+            // SQLite also plans for what would happen if an insert replaced a row that others
+            // refer to; none does, and the statement does not name those tables.
+            let named = |table: &str| {
+                let is_word = |c: char| c.is_alphanumeric() || c == '_';
+                statement.split(|c| !is_word(c)).any(|word| word == table)
+            };
+            if scanned.is_some_and(|table| BIG.contains(&table) && named(table)) && !virtual_table {
                 walks += &format!("{step}:\n{statement}\n");
             }
         }

@@ -47,7 +47,7 @@ impl Finder {
         config: Config,
         events: Sender<Event>,
     ) -> Self {
-        let mut tasks = JoinSet::new();
+        let mut running = JoinSet::new();
         let (searches, asked) = watch::channel(None);
         let (neighbours, asked_near) = watch::channel(None);
         let near = Decided {
@@ -56,10 +56,10 @@ impl Finder {
             last: 0,
             items: HashMap::new(),
         };
-        tasks.spawn(answer_neighbours(near, asked_near, events.clone()));
-        let searcher = Searcher { store, card, config, encoder: None, events };
-        tasks.spawn(answer_searches(searcher, asked));
-        Self { searches, neighbours, tasks }
+        running.spawn(answer_neighbours(near, asked_near, events.clone()));
+        let all = Searcher { store, card, config, encoder: None, events };
+        running.spawn(answer_searches(all, asked));
+        Self { searches, neighbours, tasks: running }
     }
 
     /// Begins what an effect asks for.

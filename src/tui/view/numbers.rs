@@ -17,7 +17,7 @@ const BARS: [&str; 9] = [" ", "▁", "▂", "▃", "▄", "▅", "▆", "▇", "
 
 pub(super) fn draw(frame: &mut Frame<'_>, panes: Panes, state: &State, page: &NumbersPage) {
     let area = panes.queue.union(panes.why).union(panes.picture);
-    let mut pane = super::pane(state, Line::styled(" numbers ", style(state.theme, Role::Title)));
+    let mut border = super::pane(state, Line::styled(" numbers ", style(state.theme, Role::Title)));
     let room = inside(area);
     let lines = match &page.numbers {
         None => vec![Line::raw("loading…")],
@@ -26,9 +26,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, panes: Panes, state: &State, page: &Nu
     let scroll = usize::from(page.scroll).min(lines.len().saturating_sub(1));
     let below = lines.len().saturating_sub(scroll + usize::from(room.height));
     if below > 0 {
-        pane = pane.title_bottom(Line::raw(format!(" {below} more lines: j ")).right_aligned());
+        border = border.title_bottom(Line::raw(format!(" {below} more lines: j ")).right_aligned());
     }
-    frame.render_widget(pane, area);
+    frame.render_widget(border, area);
     for (row, line) in room.rows().zip(lines.into_iter().skip(scroll)) {
         frame.render_widget(line, row);
     }
