@@ -180,6 +180,20 @@ mod tests {
         rgb
     }
 
+    /// As a camera sees things: nothing jumps from one pixel to the next.
+    fn smooth() -> Vec<u8> {
+        let fold = |value: i32| (value % 510 - 255).abs();
+        let mut rgb = Vec::new();
+        for y in 0..i32::try_from(SIZE.1).expect("small") {
+            for x in 0..i32::try_from(SIZE.0).expect("small") {
+                let rings = ((x - 70).pow(2) + (y - 60).pow(2)) / 12;
+                let values = [rings, x * 6 + y * 2, (x + 40) * (y + 30) / 12];
+                rgb.extend(values.map(|value| u8::try_from(fold(value)).expect("a byte")));
+            }
+        }
+        rgb
+    }
+
     fn hash_of(width: u32, height: u32, channels: usize, pixels: &[u8]) -> PerceptualHash {
         hash(&Raster { width, height, channels, pixels }).expect("the buffer has its length")
     }
@@ -213,7 +227,7 @@ mod tests {
     #[test]
     fn a_mirrored_turned_or_darker_copy_is_near_and_another_picture_is_not() {
         let (width, height) = (SIZE.0 as usize, SIZE.1 as usize);
-        let picture = drawn();
+        let picture = smooth();
         let pixel = |x: usize, y: usize| &picture[(y * width + x) * 3..][..3];
         let mirrored: Vec<u8> = (0..height)
             .flat_map(|y| (0..width).rev().flat_map(move |x| [(x, y)]))
