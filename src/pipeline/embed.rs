@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tracing::error;
 
 use crate::moderation::escape::escape_path;
@@ -19,8 +19,9 @@ use super::monitor::Monitor;
 use super::prepare::{Content, Prepared};
 use super::{Shared, Stop};
 
-/// How long a batch may wait to be filled. A picture costs the model about half as much in a
-/// batch of eight as alone, and the wait is nothing beside the time that files take to settle.
+/// How long a batch that is not full waits for one more picture. A picture costs the model about
+/// half as much in a batch of eight as alone, and the wait is nothing beside the time that files
+/// take to settle.
 const LINGER: Duration = Duration::from_millis(30);
 
 /// What a judging thread needs.
@@ -56,14 +57,13 @@ impl Embedder {
         }
     }
 
-    /// Waits for a file, then a moment for others; `None` when there are no more.
+    /// Waits for a file, then for others as long as they keep coming; `None` when there are no
+    /// more.
     fn next_batch(&self, prepared: &mut mpsc::Receiver<Prepared>) -> Option<Vec<Prepared>> {
         let mut waiting = vec![prepared.blocking_recv()?];
-        let full = Instant::now() + LINGER;
         let runtime = Handle::current();
         while pictures(&waiting) < self.batch
-            && let Ok(Some(next)) =
-                runtime.block_on(async { tokio::time::timeout_at(full, prepared.recv()).await })
+            && let Ok(Some(next)) = runtime.block_on(timeout(LINGER, prepared.recv()))
         {
             waiting.push(next);
         }
