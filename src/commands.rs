@@ -7,6 +7,7 @@ mod completions;
 mod doctor;
 mod export;
 mod init;
+mod model;
 mod output;
 mod probe;
 mod progress;
@@ -62,6 +63,7 @@ enum Command {
     Export(export::ExportArgs),
     Init(init::InitArgs),
     Doctor(doctor::DoctorArgs),
+    Model(model::ModelArgs),
     Runtime(runtime::RuntimeArgs),
     Completions(completions::CompletionsArgs),
     #[command(name = "__probe-runtime", hide = true)]
@@ -115,6 +117,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Export(args) => export::run(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),
             Command::Doctor(args) => doctor::run(&args, &config).await,
+            Command::Model(args) => model::run(args, &config).await,
             Command::Runtime(args) => runtime::run(&args, &config),
             Command::Completions(_) | Command::ProbeRuntime(_) => Ok(ExitCode::Clean),
         }

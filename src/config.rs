@@ -7,7 +7,7 @@ use etcetera::BaseStrategy as _;
 use serde::Deserialize;
 use serde_yaml::Spanned;
 
-use crate::cli::{Engine, GlobalOptions, LogFormat};
+use crate::cli::{Device, Engine, GlobalOptions, LogFormat};
 use crate::yaml_file::{self, YamlProblem};
 
 /// The settings that hold for this run; everything is resolved and checked.
@@ -41,7 +41,7 @@ pub struct EngineConfig {
     /// Which engine.
     pub engine: Engine,
     /// Where it computes.
-    pub device: String,
+    pub device: Device,
     /// Threads of the model; 0: as many as there are cores.
     pub threads: usize,
     /// Pictures that the model takes at once.
@@ -126,9 +126,13 @@ impl Config {
             neutral: written.neutral,
             engine: EngineConfig {
                 engine: options.engine,
-                device: engine.device.value,
-                threads: engine.threads,
-                batch: engine.batch.value,
+                device: options.device.unwrap_or(match engine.device.value.as_str() {
+                    "cpu" => Device::Cpu,
+                    "cuda" => Device::Cuda,
+                    _ => Device::Auto,
+                }),
+                threads: options.threads.unwrap_or(engine.threads),
+                batch: options.batch.map_or(engine.batch.value, usize::from),
                 onnxruntime: options
                     .onnxruntime
                     .clone()

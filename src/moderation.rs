@@ -11,6 +11,7 @@ pub mod item;
 pub mod perceptual;
 pub mod policy;
 pub mod review;
+pub mod roc;
 pub mod score;
 pub mod stats;
 pub mod verdict;

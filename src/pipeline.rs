@@ -6,6 +6,7 @@
 //! is stopped; closed channels drain the rest. What was not let in yet stays in the folder, which
 //! is the overflow store, and is found at the next start.
 
+mod again;
 mod embed;
 mod file;
 mod monitor;
@@ -114,8 +115,10 @@ pub async fn run(
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
 
+    let fingerprint = encoder.model().fingerprint.clone();
     let scanner = Scanner {
         store: Arc::clone(&store),
+        fingerprint: fingerprint.clone(),
         excluded: stages.excluded,
         no_pictures: Arc::clone(&no_pictures),
         candidates,
@@ -124,7 +127,7 @@ pub async fn run(
     let preparer = Preparer {
         spec: encoder.model().image.clone(),
         limits: stages.limits,
-        fingerprint: encoder.model().fingerprint.clone(),
+        fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
         monitor: Arc::clone(&monitor),
@@ -214,10 +217,16 @@ async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), St
         (roots.clone(), scanner.excluded.clone(), Arc::clone(&scanner.monitor));
     // Nobody waits for it: it only makes the progress bar wise.
     tokio::task::spawn_blocking(move || reconcile::count_files(&roots, &excluded, &monitor));
+    let fingerprint = scanner.fingerprint.clone();
     match source {
-        Source::Scan(roots) => watch::scan_all(&roots, &scanner, &mut stop).await.map(|_| ()),
+        Source::Scan(roots) => {
+            watch::scan_all(&roots, &scanner, &mut stop).await?;
+            again::judge_again(&roots, &fingerprint, &scanner, stop).await
+        }
         Source::Watch(roots, watching, times) => {
-            watch::watch(&roots, watching, times, &scanner, stop).await
+            let again = again::judge_again(&roots, &fingerprint, &scanner, stop.clone());
+            let watching = watch::watch(&roots, watching, times, &scanner, stop);
+            tokio::try_join!(watching, again).map(|_| ())
         }
     }
 }

@@ -5,6 +5,8 @@
 //! hold no transaction between calls. What a verb acknowledged survives power loss
 //! (WAL with `synchronous=FULL`).
 
+mod again;
+mod decided;
 mod desk;
 mod export;
 mod groups;
@@ -29,6 +31,7 @@ use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use crate::moderation::{AuditEvent, ChainHash};
 
+pub use decided::DecidedItem;
 pub use export::{ExportedEmbedding, ExportedVerdict};
 pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
 pub use vectors::StoredVector;
@@ -43,6 +46,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (1, "first tables", include_str!("../migrations/sqlite/0001_first_tables.sql")),
     (3, "perceptual hashes", include_str!("../migrations/sqlite/0003_perceptual_hashes.sql")),
     (6, "review", include_str!("../migrations/sqlite/0006_review.sql")),
+    (7, "judging again", include_str!("../migrations/sqlite/0007_judging_again.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

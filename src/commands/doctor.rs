@@ -124,7 +124,7 @@ fn abilities() -> Vec<Finding> {
         Finding::fine("fair at", names(Ability::Fair)),
         Finding::fine("weak at", names(Ability::Weak)).with_advice(Some(
             "the built-in model is small: for decisions that matter use a published CLIP or SigLIP \
-             (--model DIR)",
+             (`modtool model pull`)",
         )),
         Finding::fine(
             "can't see",

@@ -244,6 +244,7 @@ impl Run {
                             u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX)
                         }),
                         skipped: monitor.skipped(),
+                        again: monitor.again.load(Relaxed),
                         last_error: monitor.last_error(),
                     };
                     if let Err(error) = store.record_beat(&beat).await {

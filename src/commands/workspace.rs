@@ -93,9 +93,10 @@ pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
     let folder = model_folder(config);
     anyhow::ensure!(
         folder.join("model.yaml").is_file(),
-        "there is no model `{}`: {} holds no model.yaml; use `builtin`, or name a folder that does",
+        "there is no model `{}`: {} holds no model.yaml; `modtool model list` shows what is here, \
+         `modtool model pull` what can be fetched",
         config.model,
-        folder.display()
+        escape_path(&folder)
     );
     Ok(model::load_dir(&folder)?)
 }
@@ -124,16 +125,27 @@ pub(super) fn found_engine(config: &Config) -> anyhow::Result<FoundEngine> {
 
 /// The model, running. Says once when the engine is not the fast one.
 pub(super) fn encoder(config: &Config) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
-    let model = model(config)?;
+    encoder_of(config, &model(config)?)
+}
+
+/// Any model, running.
+pub(super) fn encoder_of(
+    config: &Config,
+    model: &Model,
+) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
     let found = found_engine(config)?;
     if let Some(advice) = found.advice() {
         warn!("{advice}");
     }
     let engine = engine::start(&found)?;
-    let device = if config.engine.device == "cuda" { Device::Cuda } else { Device::Cpu };
+    let device = match config.engine.device {
+        cli::Device::Auto => Device::Auto,
+        cli::Device::Cpu => Device::Cpu,
+        cli::Device::Cuda => Device::Cuda,
+    };
     let options =
         EngineOptions { threads: config.engine.threads, batch: config.engine.batch, device };
-    Ok((engine::open(&model, &engine, options)?, found))
+    Ok((engine::open(model, &engine, options)?, found))
 }
 
 /// The policies, embedded by the model; what the store has embedded before is taken from it.

@@ -94,6 +94,8 @@ pub enum Standing {
     Clear,
     /// Judged: not allowed, and not approved by a person.
     Flagged,
+    /// Judged, but by another model.
+    Otherwise,
 }
 
 /// What came of writing one verdict down.
@@ -126,10 +128,11 @@ impl Store {
     }
 
     /// For each file: was it judged with exactly this size, time stamps and inode, and how does
-    /// it stand since?
+    /// it stand since? What another model than the named one judged stands for nothing.
     pub async fn standing(
         &self,
         files: &[(PathBuf, FileStat)],
+        fingerprint: &Fingerprint,
     ) -> Result<Vec<Standing>, StoreError> {
         let mut reader = self.readers.acquire().await.map_err(|source| self.sql(source))?;
         let mut answers = Vec::with_capacity(files.len());
@@ -138,9 +141,12 @@ impl Store {
                 "SELECT s.outcome <> 'allow' AND NOT EXISTS (
                      SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
                      AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
-                 ) FROM sightings AS s WHERE s.path = ? AND s.gone_at IS NULL
+                 ) AS flagged,
+                 s.model IS NOT (SELECT id FROM models WHERE fingerprint = ?) AS otherwise
+                 FROM sightings AS s WHERE s.path = ? AND s.gone_at IS NULL
                  AND s.size = ? AND s.mtime_ns = ? AND s.ctime_ns = ? AND s.inode = ?",
             )
+            .bind(&fingerprint.0)
             .bind(path_bytes(path))
             .bind(stat.size.cast_signed())
             .bind(stat.mtime_ns)
@@ -148,11 +154,14 @@ impl Store {
             .bind(stat.inode.cast_signed())
             .fetch_optional(&mut *reader)
             .await;
-            let flagged = row.and_then(|row| row.map(|row| row.try_get(0)).transpose());
-            answers.push(match flagged.map_err(|source| self.sql(source))? {
+            let judged = row.and_then(|row| {
+                row.map(|row| Ok((row.try_get("otherwise")?, row.try_get("flagged")?))).transpose()
+            });
+            answers.push(match judged.map_err(|source| self.sql(source))? {
                 None => Standing::New,
-                Some(false) => Standing::Clear,
-                Some(true) => Standing::Flagged,
+                Some((true, _)) => Standing::Otherwise,
+                Some((false, false)) => Standing::Clear,
+                Some((false, true)) => Standing::Flagged,
             });
         }
         Ok(answers)

@@ -58,6 +58,11 @@ impl TextReader {
         Ok(self.own_ids(text)?.len())
     }
 
+    /// The number of a token, if the vocabulary has it.
+    pub(crate) fn token_id(&self, token: &str) -> Option<u32> {
+        self.tokenizer.token_to_id(token)
+    }
+
     /// The padded ids.
     ///
     /// # Errors

@@ -48,7 +48,7 @@ const TABLE: &[Row] = &[
         only_in: &[],
     },
     // `moxcms`: colour profiles; `jpeg_decoder`: decoding at a reduced scale; `sha2`: the hashes
-    // in a manifest.
+    // in a manifest; `half`: networks and numbers in half precision.
     Row {
         room: "vision",
         rooms: &["moderation", "yaml_file"],
@@ -65,8 +65,10 @@ const TABLE: &[Row] = &[
             "serde_yaml",
             "serde_json",
             "sha2",
+            "half",
         ],
-        only_in: &[],
+        // Fetching models; small files of the Hub are told by their git hash.
+        only_in: &[("vision/model/hub", &["ureq", "sha1"])],
     },
     // `sha2`: the hash that names a set of policies.
     Row {

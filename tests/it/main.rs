@@ -5,6 +5,7 @@ mod bad_input;
 mod cli;
 mod desk;
 mod golden;
+mod model;
 mod queue;
 mod review;
 mod scan;

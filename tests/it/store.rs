@@ -333,7 +333,7 @@ async fn the_standing_of_a_file_follows_its_bytes_and_its_decisions() {
     bench.record("b.png", b"b", &[0.7, 0.1], 2).await;
     let standing = async |name: &str, bytes: &[u8]| {
         let asked = [(sighting(name).path, stat(bytes))];
-        bench.store.standing(&asked).await.expect("answered").remove(0)
+        bench.store.standing(&asked, &fingerprint()).await.expect("answered").remove(0)
     };
     assert_eq!(standing("a.png", b"a").await, Standing::Clear);
     assert_eq!(standing("a.png", b"changed").await, Standing::New);
@@ -747,6 +747,7 @@ async fn the_last_beat_of_a_watcher_is_what_others_see() {
         waiting: 2,
         lag_ms: 300,
         skipped: 1,
+        again: 7,
         last_error: Some(("the disk is full".into(), Timestamp(2))),
     };
     let other = WatcherBeat { root: "/elsewhere".into(), last_error: None, ..beat.clone() };

@@ -13,12 +13,16 @@ pub(crate) struct Files {
     pub(crate) tokenizer: &'static [u8],
 }
 
-pub(crate) static FILES: &Files = &Files {
+pub(crate) const FILES: &Files = &Files {
     manifest: include_bytes!("../../../models/builtin/model.yaml"),
     image: include_bytes!("../../../models/builtin/image.onnx"),
     text: include_bytes!("../../../models/builtin/text.onnx"),
     tokenizer: include_bytes!("../../../models/builtin/tokenizer.json"),
 };
+
+/// Bytes of the model in the binary.
+pub const SIZE: u64 =
+    (FILES.manifest.len() + FILES.image.len() + FILES.text.len() + FILES.tokenizer.len()) as u64;
 
 /// The whole model card, Markdown.
 pub const CARD: &str = include_str!("../../../models/builtin/CARD.md");
