@@ -8,6 +8,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::hub::{COMMIT, HubServer};
+use crate::support::pictures::{meadow, page, png};
 use crate::support::workspace::{PATIENCE, Ran, Running, Workspace, run};
 use crate::support::{PHOTOS, photo, until};
 
@@ -538,7 +539,6 @@ fn two_models_are_compared_on_labelled_folders() {
     let workspace = Workspace::with_one_policy();
     add(&workspace, &tiny("siglip-tiny"), "tiny", &[]).expect_code(0);
     let folder = workspace.outside().join("labelled");
-    use crate::support::pictures::{meadow, page, png};
     for seed in 0..6 {
         for (label, picture) in [("documents", png(&page(seed))), ("neutral", png(&meadow(seed)))] {
             fs::create_dir_all(folder.join(label)).expect("made");

@@ -1,4 +1,4 @@
-//! A Hub of the test's own: a real HTTP server with redirects, ranges, ETags, and mishaps on
+//! A Hub of the test's own: a real HTTP server with redirects, ranges, `ETag`s and mishaps on
 //! request.
 
 use std::collections::BTreeMap;
