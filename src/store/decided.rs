@@ -24,7 +24,7 @@ pub struct DecidedItem {
 
 impl Store {
     /// Every item that was approved or removed and is still seen, oldest decision first.
-    pub async fn decided_items(&self) -> Result<Vec<DecidedItem>, StoreError> {
+    pub async fn labels(&self) -> Result<Vec<DecidedItem>, StoreError> {
         let read = async {
             let rows = sqlx::query(
                 "WITH standing AS (

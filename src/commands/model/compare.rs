@@ -65,7 +65,7 @@ pub(super) async fn run(args: &CompareArgs, config: &Config) -> anyhow::Result<E
         Labels::of_folders(folder, &policies)?
     } else {
         let store = workspace::existing_store(config).await?;
-        let decided = store.decided_items().await?;
+        let decided = store.labels().await?;
         store.close().await;
         Labels::of_decisions(decided)
     };

@@ -338,6 +338,8 @@ fn no_networks(folder: &Path, places: &[PathBuf], variant: Option<&str>) -> AddE
         let rest = stem.and_then(|stem| {
             ["vision_model", "model"].iter().find_map(|head| stem.strip_prefix(head))
         });
+        let plain = |rest: &&str| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+        let rest = rest.filter(plain);
         match rest {
             Some("") => variants.push("(none)".to_owned()),
             Some(rest) => variants.extend(rest.strip_prefix('_').map(str::to_owned)),

@@ -8,6 +8,7 @@ use std::fs::File;
 use std::io::{self, BufReader, Read as _};
 use std::path::Path;
 
+use crate::moderation::escape::is_unprintable;
 use crate::vision::protobuf::{self, Content};
 
 /// What is known of a network from its file alone.
@@ -186,7 +187,13 @@ fn tensor(message: &[u8]) -> Option<Tensor> {
     let mut tensor = Tensor::default();
     for (field, content) in protobuf::fields(message)? {
         match (field, content) {
-            (1, Content::Bytes(name)) => tensor.name = String::from_utf8_lossy(name).into_owned(),
+            (1, Content::Bytes(name)) => {
+                tensor.name = String::from_utf8_lossy(name).into_owned();
+                // Names go into messages; nobody's tools write such ones.
+                if tensor.name.chars().any(is_unprintable) {
+                    return None;
+                }
+            }
             // type → tensor_type → shape → dim
             (2, Content::Bytes(kind)) => {
                 let shape = first(kind, 1).and_then(|kind| first(kind, 2));
@@ -388,6 +395,12 @@ mod tests {
         let file = read_bytes(&field(7, &graph)).expect("an ONNX file");
         assert_eq!(file.external.iter().collect::<Vec<_>>(), ["../secret", "x.onnx_data"]);
         assert_eq!(file.inputs, [Tensor { name: "x".into(), shape: vec![None, Some(3)] }]);
+    }
+
+    #[test]
+    fn a_name_that_speaks_to_the_terminal_is_no_name() {
+        let graph = [field(11, &value("x")), field(12, &value("y\u{1b}[2J"))].concat();
+        assert!(read_bytes(&field(7, &graph)).is_err());
     }
 
     #[test]
