@@ -399,7 +399,8 @@ fn a_pull_that_is_given_up_or_killed_goes_on_where_it_stopped() {
     until("half a network is here", PATIENCE, || {
         (fs::metadata(&part).ok()?.len() == 30_000).then_some(())
     });
-    running.signal(Signal::INT);
+    // Not SIGINT: shells start background jobs with it ignored.
+    running.signal(Signal::TERM);
     let mut running = running;
     let status = running.ended(Duration::from_secs(20));
     assert!(!status.success());

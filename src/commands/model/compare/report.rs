@@ -147,34 +147,7 @@ pub(super) fn print(comparison: &Comparison, most: usize) -> io::Result<()> {
             model.peak_bytes.map_or_else(|| "unknown memory".to_owned(), megabytes),
         )?;
     }
-    writeln!(out, "\narea under the ROC curve (95 %), and flagged at the policies' thresholds:")?;
-    let area = |auc: Option<Estimate>| match auc {
-        Some(Estimate { value, low, high }) => format!("{value:.3} ({low:.3}–{high:.3})"),
-        None => "-".to_owned(),
-    };
-    let rows: Vec<Vec<String>> = comparison
-        .rows()
-        .iter()
-        .map(|row| {
-            let finds = |side: &Side| {
-                format!("{}/{} · {}/{}", side.found, row.belong, side.flagged, row.others)
-            };
-            vec![
-                row.policy.to_string(),
-                format!("{} / {}", row.belong, row.others),
-                area(row.a.auc),
-                area(row.b.auc),
-                row.difference.map_or_else(
-                    || "-".to_owned(),
-                    |d| format!("{:+.3} ({:+.3} to {:+.3})", d.value, d.low, d.high),
-                ),
-                finds(&row.a),
-                finds(&row.b),
-            ]
-        })
-        .collect();
-    let head = ["policy", "its / other", "A", "B", "B − A", "A finds · flags", "B finds · flags"];
-    table(&mut out, &head, &rows)?;
+    print_rows(&mut out, &comparison.rows())?;
     let disagreements = comparison.disagreements(most);
     if disagreements.is_empty() {
         return Ok(());
@@ -193,6 +166,46 @@ pub(super) fn print(comparison: &Comparison, most: usize) -> io::Result<()> {
         })
         .collect();
     table(&mut out, &["policy", "belongs", "A", "B", "picture"], &rows)
+}
+
+/// Two tables, each narrow enough for 80 columns.
+fn print_rows(out: &mut impl io::Write, rows: &[Row<'_>]) -> io::Result<()> {
+    let area = |auc: Option<Estimate>| match auc {
+        Some(Estimate { value, low, high }) => format!("{value:.2} ({low:.2}–{high:.2})"),
+        None => "-".to_owned(),
+    };
+    let areas: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            vec![
+                row.policy.to_string(),
+                format!("{}/{}", row.belong, row.others),
+                area(row.a.auc),
+                area(row.b.auc),
+                row.difference.map_or_else(
+                    || "-".to_owned(),
+                    |d| format!("{:+.2} ({:+.2} to {:+.2})", d.value, d.low, d.high),
+                ),
+            ]
+        })
+        .collect();
+    writeln!(out, "\narea under the ROC curve with its 95 % interval:")?;
+    table(out, &["policy", "its/other", "A", "B", "B − A"], &areas)?;
+    let flagged: Vec<Vec<String>> = rows
+        .iter()
+        .map(|row| {
+            let of = |part: usize, whole: usize| format!("{part} of {whole}");
+            vec![
+                row.policy.to_string(),
+                of(row.a.found, row.belong),
+                of(row.b.found, row.belong),
+                of(row.a.flagged, row.others),
+                of(row.b.flagged, row.others),
+            ]
+        })
+        .collect();
+    writeln!(out, "\nat the policies' thresholds (which were tuned for one model):")?;
+    table(out, &["policy", "A finds", "B finds", "A flags others", "B flags others"], &flagged)
 }
 
 pub(super) fn print_json(comparison: &Comparison, most: usize) -> io::Result<()> {
