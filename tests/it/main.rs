@@ -1,11 +1,13 @@
 //! The one integration binary: each module drives one room, or the whole program, from outside.
 
+mod actions;
 mod architecture;
 mod bad_input;
 mod cli;
 mod desk;
 mod golden;
-mod model;
+mod hooks;
+mod policy;
 mod queue;
 mod review;
 mod scan;
