@@ -37,6 +37,24 @@ pub struct GlobalOptions {
     )]
     pub engine: Engine,
 
+    /// Where the model computes [default: what modtool.yaml says, else auto]
+    #[arg(long, global = true, value_enum, hide_short_help = true)]
+    pub device: Option<Device>,
+
+    /// Threads of the model; 0: as many as there are cores
+    #[arg(long, global = true, value_name = "N", hide_short_help = true)]
+    pub threads: Option<usize>,
+
+    /// Pictures that the model takes at once, 1 to 256
+    #[arg(
+        long,
+        global = true,
+        value_name = "N",
+        value_parser = clap::value_parser!(u16).range(1..=256),
+        hide_short_help = true
+    )]
+    pub batch: Option<u16>,
+
     /// ONNX Runtime library to try first
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub onnxruntime: Option<PathBuf>,
@@ -64,6 +82,17 @@ pub enum Engine {
     Onnxruntime,
     /// The built-in pure-Rust engine: slower, always there
     Tract,
+}
+
+/// Where a model computes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Device {
+    /// A GPU where the engine can use one, the processor otherwise
+    Auto,
+    /// The processor
+    Cpu,
+    /// An NVIDIA GPU, or fail
+    Cuda,
 }
 
 /// Form of the log.

@@ -6,7 +6,7 @@
 //! is stopped; closed channels drain the rest. What was not let in yet stays in the folder, which
 //! is the overflow store, and is found at the next start.
 
-mod act;
+mod again;
 mod embed;
 mod file;
 mod monitor;
@@ -14,7 +14,6 @@ mod once;
 mod prepare;
 mod reconcile;
 mod record;
-mod rescore;
 mod settle;
 mod walk;
 mod watch;
@@ -32,15 +31,13 @@ use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::Encoder;
 use crate::vision::decode::Limits;
 
-pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
 pub use monitor::{Monitor, now};
 pub use once::judge_named;
-pub use rescore::{Rescored, rescore};
 pub use settle::SettleTimes;
 pub use walk::Excluded;
 pub use watch::{WatchTimes, Watching};
 
-use embed::{Embedder, Rules};
+use embed::Embedder;
 use prepare::{Prepared, Preparer};
 use reconcile::{NoPictures, Scanner};
 use record::Recorder;
@@ -68,8 +65,6 @@ pub struct Stages {
     pub classifiers: Vec<Classifier>,
     /// The same, as the store numbers them.
     pub judged_by: JudgedBy,
-    /// Where newer policies come from, if they may change while the run lasts.
-    pub reload: Option<Reload>,
     /// What a decoder may cost.
     pub limits: Limits,
     /// When a file counts as written.
@@ -85,10 +80,6 @@ pub struct Stages {
     /// Called with every verdict once it is written down.
     pub on_verdict: OnVerdict,
 }
-
-/// Asked every second, on a thread of its own: answers new policies, embedded by the model and
-/// announced to the store, when there are any that are good.
-pub type Reload = Box<dyn FnMut(&dyn Encoder) -> Option<(Vec<Classifier>, JudgedBy)> + Send>;
 
 /// Called with every verdict once it is written down.
 pub type OnVerdict = Box<dyn Fn(&Judged, &Recorded) + Send + Sync>;
@@ -122,11 +113,12 @@ pub async fn run(
     let (to_model, to_model_in) = mpsc::channel::<Prepared>((lanes + 1) * stages.batch);
     let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, encoder, classifiers, judged_by, reload, monitor, on_verdict, .. } = stages;
-    let rules = Arc::new(Rules::new(classifiers, judged_by));
+    let Stages { store, encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
 
+    let fingerprint = encoder.model().fingerprint.clone();
     let scanner = Scanner {
         store: Arc::clone(&store),
+        fingerprint: fingerprint.clone(),
         excluded: stages.excluded,
         no_pictures: Arc::clone(&no_pictures),
         candidates,
@@ -135,7 +127,7 @@ pub async fn run(
     let preparer = Preparer {
         spec: encoder.model().image.clone(),
         limits: stages.limits,
-        fingerprint: encoder.model().fingerprint.clone(),
+        fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
         monitor: Arc::clone(&monitor),
@@ -164,18 +156,12 @@ pub async fn run(
         });
     }
     drop((preparer, to_model));
-    if let Some(reload) = reload {
-        let (encoder, rules, stop) = (Arc::clone(&encoder), Arc::clone(&rules), stop.clone());
-        tasks.spawn(async move {
-            embed::renew(reload, encoder, rules, stop).await;
-            Ok(())
-        });
-    }
+    let classifiers: Arc<[Classifier]> = classifiers.into();
     let to_model_in = Arc::new(Mutex::new(to_model_in));
     for _ in 0..lanes {
         let embedder = Embedder {
             encoder: Arc::clone(&encoder),
-            rules: Arc::clone(&rules),
+            classifiers: Arc::clone(&classifiers),
             batch: stages.batch,
             monitor: Arc::clone(&monitor),
             stop: stop.clone(),
@@ -188,7 +174,7 @@ pub async fn run(
     }
     drop((encoder, judged));
     tasks.spawn(async move {
-        let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
+        let recorder = Recorder { store, judged_by, monitor, on_verdict, feedback, stop };
         Ok(recorder.run(judged_in).await?)
     });
 
@@ -231,10 +217,16 @@ async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), St
         (roots.clone(), scanner.excluded.clone(), Arc::clone(&scanner.monitor));
     // Nobody waits for it: it only makes the progress bar wise.
     tokio::task::spawn_blocking(move || reconcile::count_files(&roots, &excluded, &monitor));
+    let fingerprint = scanner.fingerprint.clone();
     match source {
-        Source::Scan(roots) => watch::scan_all(&roots, &scanner, &mut stop).await.map(|_| ()),
+        Source::Scan(roots) => {
+            watch::scan_all(&roots, &scanner, &mut stop).await?;
+            again::judge_again(&roots, &fingerprint, &scanner, stop).await
+        }
         Source::Watch(roots, watching, times) => {
-            watch::watch(&roots, watching, times, &scanner, stop).await
+            let again = again::judge_again(&roots, &fingerprint, &scanner, stop.clone());
+            let watching = watch::watch(&roots, watching, times, &scanner, stop);
+            tokio::try_join!(watching, again).map(|_| ())
         }
     }
 }

@@ -9,6 +9,7 @@ pub mod engine;
 pub mod model;
 mod perceptual;
 pub mod preprocess;
+mod protobuf;
 mod tokenize;
 
 use std::fmt;
@@ -80,6 +81,8 @@ pub struct ModelCard {
     pub context_length: usize,
     /// The licence of the weights, as `model.yaml` states it.
     pub licence: Option<String>,
+    /// Where the model came from, as `model.yaml` states it.
+    pub source: Option<String>,
 }
 
 /// The families of dual encoders.
@@ -202,6 +205,14 @@ pub enum VisionError {
         /// SHA-256 that was expected.
         expected: String,
     },
+    /// A network reads weights from a file that `model.yaml` does not name.
+    #[error("{} reads weights from {name:?}, which model.yaml does not list under files", path.display())]
+    UnlistedWeights {
+        /// The network.
+        path: PathBuf,
+        /// The file that it names.
+        name: String,
+    },
     /// `tokenizer.json` can't be read.
     #[error("the tokenizer of model {model} can't be read")]
     Tokenizer {
@@ -317,6 +328,18 @@ pub enum VisionError {
         engine: &'static str,
         /// Why.
         source: ort::Error,
+    },
+    /// A CUDA device was asked for.
+    #[error(
+        "{engine} has no CUDA here: {why}; use `--device cpu`, or a build of ONNX Runtime with CUDA \
+         (the library of `pip install onnxruntime-gpu`, named with --onnxruntime) on a machine with \
+         an NVIDIA driver"
+    )]
+    NoCuda {
+        /// The engine and its version.
+        engine: String,
+        /// What is missing.
+        why: String,
     },
     /// One process can hold only one engine.
     #[error("this process already runs on {running}; {wanted} can't be started beside it")]

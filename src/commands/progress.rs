@@ -81,8 +81,12 @@ async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
             bar.set_message(format!("{per_second:.1} pictures/s · {flagged} flagged"));
         } else {
             bar.set_style(looking.clone());
+            let again = match monitor.again.load(Relaxed) {
+                0 => String::new(),
+                left => format!(" · {left} to judge again ({per_second:.1}/s)"),
+            };
             bar.set_message(format!(
-                "{judged} judged · {flagged} flagged · {waiting} waiting · Ctrl-C ends"
+                "{judged} judged · {flagged} flagged · {waiting} waiting{again} · Ctrl-C ends"
             ));
         }
         bar.tick();
@@ -100,6 +104,7 @@ async fn tell(monitor: Arc<Monitor>) {
             judged = monitor.judged.load(Relaxed),
             flagged = monitor.flagged.load(Relaxed),
             waiting,
+            to_judge_again = monitor.again.load(Relaxed),
             lag_seconds = oldest.map_or(0, |since| since.elapsed().as_secs()),
             pictures_per_second = (rate.per_second() * 10.0).round() / 10.0,
             "progress"

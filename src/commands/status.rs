@@ -122,6 +122,7 @@ fn print_json(
             "waiting": beat.waiting,
             "lag_seconds": number(beat.lag_ms as f64 / 1000.0),
             "skipped": beat.skipped,
+            "judging_again": beat.again,
             "last_error": beat.last_error.as_ref().map(|(text, _)| text),
             "last_error_at": beat.last_error.as_ref().map(|(_, at)| rfc3339(*at)),
         });
@@ -181,7 +182,12 @@ fn print_table(counts: QueueCounts, watchers: &[(Health, WatcherBeat)]) -> io::R
     let rows: Vec<_> = watchers.iter().map(row).collect();
     let head = ["folder", "watcher", "judged", "rate", "waiting", "lag", "engine"];
     table(&mut out, &head, &rows)?;
-    for (_, beat) in watchers {
+    for (health, beat) in watchers {
+        if *health == Health::Running && beat.again > 0 {
+            let (folder, model) = (escape_path(&beat.root), escape(beat.model.as_bytes()));
+            let again = beat.again;
+            writeln!(out, "{folder}: {again} pictures still to be judged again, by {model}")?;
+        }
         if let Some((text, at)) = &beat.last_error {
             let folder = escape_path(&beat.root);
             writeln!(out, "last error in {folder}, {}: {}", ago(*at), escape(text.as_bytes()))?;
@@ -212,6 +218,7 @@ mod tests {
             waiting: 0,
             lag_ms: 0,
             skipped: 0,
+            again: 0,
             last_error: None,
         }
     }

@@ -2,40 +2,31 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::warn;
 
 use crate::cli;
-use crate::config::{Config, HookConfig};
+use crate::config::Config;
 use crate::moderation::escape::escape_path;
-use crate::moderation::{
-    AuditKind, Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring,
-};
-use crate::pipeline::{Actor, Hook, Target};
+use crate::moderation::{Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring};
 use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
-use crate::store::{Store, StoreSettings};
+use crate::store::Store;
 use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
 use crate::vision::{Encoder, Limits, Model, ModelCard, model};
 
 /// The workspace's policies, or the starter policies where it has no folder of them.
 pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
-    let defaults = defaults(config);
+    let tool = Defaults::default();
+    let defaults = Defaults {
+        templates: config.templates.clone().unwrap_or(tool.templates),
+        neutral: config.neutral.clone().unwrap_or(tool.neutral),
+    };
     let folder = config.policies();
     if folder.exists() {
         policy_file::load_dir(&folder, &defaults)
     } else {
         policy_file::starter(&defaults)
-    }
-}
-
-/// What policies take from the settings where they don't say it themselves.
-pub(super) fn defaults(config: &Config) -> Defaults {
-    let tool = Defaults::default();
-    Defaults {
-        templates: config.templates.clone().unwrap_or(tool.templates),
-        neutral: config.neutral.clone().unwrap_or(tool.neutral),
     }
 }
 
@@ -52,59 +43,7 @@ pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
             escape_path(&config.workspace)
         );
     }
-    Ok(Store::open(&config.database()).await?.with_settings(settings(config)))
-}
-
-fn settings(config: &Config) -> StoreSettings {
-    StoreSettings {
-        grace_ms: i64::try_from(config.actions.grace_seconds * 1000).unwrap_or(i64::MAX),
-        daily_hold_cap: config.actions.daily_hold_cap,
-        audit_rate: config.actions.audit_rate,
-    }
-}
-
-/// Who carries out what verdicts and decisions wish for, with the workspace's hooks.
-///
-/// # Errors
-/// When the secret of a hook can't be read.
-pub(super) fn actor(config: &Config, store: &Arc<Store>) -> anyhow::Result<Actor> {
-    let hooks = config.hooks.iter().map(hook).collect::<anyhow::Result<_>>()?;
-    Ok(Actor::new(Arc::clone(store), config.quarantine(), hooks))
-}
-
-fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
-    let kinds = hook.on.iter().flat_map(|event| match event.as_str() {
-        "verdict" => vec![AuditKind::Verdict],
-        "decision" => vec![AuditKind::Decision, AuditKind::Undo],
-        _ => vec![
-            AuditKind::Quarantined,
-            AuditKind::Restored,
-            AuditKind::Purged,
-            AuditKind::Erased,
-            AuditKind::Armed,
-            AuditKind::Disarmed,
-        ],
-    });
-    let target = match &hook.webhook {
-        None => Target::Command(hook.command.clone()),
-        Some(url) => {
-            let secret = hook.secret_file.as_ref().map(|file| {
-                let read = std::fs::read(file);
-                let read = read.with_context(|| format!("can't read {}", escape_path(file)));
-                // Editors end files with a line end that nobody means.
-                Ok::<_, anyhow::Error>(read?.trim_ascii().to_vec())
-            });
-            Target::Webhook { url: url.clone(), secret: secret.transpose()? }
-        }
-    };
-    Ok(Hook {
-        name: hook.name.clone(),
-        kinds: kinds.collect(),
-        target,
-        timeout: Duration::from_secs(hook.timeout_seconds),
-        attempts: hook.attempts,
-        pause: Duration::from_millis(hook.pause_ms),
-    })
+    Ok(Store::open(&config.database()).await?)
 }
 
 /// The network file system that a folder lies on, if it does: the kernel's events do not tell
@@ -132,7 +71,7 @@ pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
          or name another folder with --workspace",
         path.display()
     );
-    Ok(Store::open(&path).await?.with_settings(settings(config)))
+    Ok(Store::open(&path).await?)
 }
 
 /// What the decoder may spend on an upload.
@@ -154,9 +93,10 @@ pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
     let folder = model_folder(config);
     anyhow::ensure!(
         folder.join("model.yaml").is_file(),
-        "there is no model `{}`: {} holds no model.yaml; use `builtin`, or name a folder that does",
+        "there is no model `{}`: {} holds no model.yaml; `modtool model list` shows what is here, \
+         `modtool model pull` what can be fetched",
         config.model,
-        folder.display()
+        escape_path(&folder)
     );
     Ok(model::load_dir(&folder)?)
 }
@@ -185,16 +125,27 @@ pub(super) fn found_engine(config: &Config) -> anyhow::Result<FoundEngine> {
 
 /// The model, running. Says once when the engine is not the fast one.
 pub(super) fn encoder(config: &Config) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
-    let model = model(config)?;
+    encoder_of(config, &model(config)?)
+}
+
+/// Any model, running.
+pub(super) fn encoder_of(
+    config: &Config,
+    model: &Model,
+) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
     let found = found_engine(config)?;
     if let Some(advice) = found.advice() {
         warn!("{advice}");
     }
     let engine = engine::start(&found)?;
-    let device = if config.engine.device == "cuda" { Device::Cuda } else { Device::Cpu };
+    let device = match config.engine.device {
+        cli::Device::Auto => Device::Auto,
+        cli::Device::Cpu => Device::Cpu,
+        cli::Device::Cuda => Device::Cuda,
+    };
     let options =
         EngineOptions { threads: config.engine.threads, batch: config.engine.batch, device };
-    Ok((engine::open(&model, &engine, options)?, found))
+    Ok((engine::open(model, &engine, options)?, found))
 }
 
 /// The policies, embedded by the model; what the store has embedded before is taken from it.
@@ -238,28 +189,6 @@ pub(super) async fn stored_classifiers(
     Ok(classifiers)
 }
 
-/// The policies, embedded; the model is loaded only for prompts that it never saw, because that
-/// takes longer than everything else that a look at history does.
-///
-/// # Errors
-/// Those of [`classifiers`].
-pub(super) async fn classifiers_from(
-    store: &Store,
-    config: &Config,
-    files: &[PolicyFile],
-) -> anyhow::Result<Vec<Classifier>> {
-    let card = model(config)?.card;
-    let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
-    let known = stored_classifiers(&policies, &card.fingerprint, card.logit_scale, store).await?;
-    let alone = card.kind.scores_prompts_alone()
-        || policies.iter().all(|policy| policy.scoring == Scoring::Contrast);
-    if known.len() == policies.len() && alone {
-        return Ok(known);
-    }
-    let (encoder, _) = encoder(config)?;
-    classifiers(encoder.as_ref(), files, Some(store)).await
-}
-
 async fn embed(
     encoder: &dyn Encoder,
     card: &ModelCard,
@@ -287,8 +216,7 @@ async fn embed(
         .context("the model answered fewer embeddings than it was asked for")
 }
 
-/// Prompts that are too long for the model, and scoring that its family does not have.
-pub(super) fn refuse_what_the_model_can_not_do(
+fn refuse_what_the_model_can_not_do(
     encoder: &dyn Encoder,
     files: &[PolicyFile],
 ) -> Result<(), PolicyProblems> {

@@ -1,92 +1,33 @@
 //! One thread for each of the model's lanes: it takes what is waiting, up to a batch, and judges it.
 
 use std::ops::Range;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::Instant;
+use tokio::time::timeout;
 use tracing::error;
 
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Classifier, Embedding, Reason, Verdict, verdict_over};
-use crate::store::{Judged, JudgedBy, PictureFacts};
+use crate::store::{Judged, PictureFacts};
 use crate::vision::preprocess::Pixels;
 use crate::vision::{Encoder, VisionError};
 
 use super::monitor::Monitor;
 use super::prepare::{Content, Prepared};
-use super::{Reload, Shared, Stop, lock};
+use super::{Shared, Stop};
 
-/// How long a batch may wait to be filled. A picture costs the model about half as much in a
-/// batch of eight as alone, and the wait is nothing beside the time that files take to settle.
+/// How long a batch that is not full waits for one more picture. A picture costs the model about
+/// half as much in a batch of eight as alone, and the wait is nothing beside the time that files
+/// take to settle.
 const LINGER: Duration = Duration::from_millis(30);
-
-/// The policies in force; newer ones may come while a run lasts.
-pub(super) struct Rules {
-    classifiers: Mutex<Arc<[Classifier]>>,
-    judged_by: Mutex<JudgedBy>,
-}
-
-impl Rules {
-    pub(super) fn new(classifiers: Vec<Classifier>, judged_by: JudgedBy) -> Self {
-        Self { classifiers: Mutex::new(classifiers.into()), judged_by: Mutex::new(judged_by) }
-    }
-
-    fn classifiers(&self) -> Arc<[Classifier]> {
-        Arc::clone(&lock(&self.classifiers))
-    }
-
-    /// Every version that a verdict under way may name.
-    pub(super) fn judged_by(&self) -> JudgedBy {
-        lock(&self.judged_by).clone()
-    }
-
-    /// Takes new policies over: their versions are known before the first verdict names them.
-    pub(super) fn renew(&self, classifiers: Vec<Classifier>, later: JudgedBy) {
-        {
-            let mut known = lock(&self.judged_by);
-            *known = known.clone().and(later);
-        }
-        *lock(&self.classifiers) = classifiers.into();
-    }
-}
-
-/// How often newer policies are looked for.
-const LOOK: Duration = Duration::from_secs(1);
-
-/// Takes newer policies over until the stop. They are embedded beside the judging, which goes on
-/// by the ones in force.
-pub(super) async fn renew(
-    mut reload: Reload,
-    encoder: Arc<dyn Encoder>,
-    rules: Arc<Rules>,
-    mut stop: Stop,
-) {
-    loop {
-        tokio::select! {
-            () = stop.requested() => return,
-            () = tokio::time::sleep(LOOK) => {}
-        }
-        let encoder = Arc::clone(&encoder);
-        let looked = tokio::task::spawn_blocking(move || {
-            let found = reload(&*encoder);
-            (reload, found)
-        });
-        // A panic was printed; the policies in force stay.
-        let Ok((back, found)) = looked.await else { return };
-        reload = back;
-        if let Some((classifiers, judged_by)) = found {
-            rules.renew(classifiers, judged_by);
-        }
-    }
-}
 
 /// What a judging thread needs.
 pub(super) struct Embedder {
     pub encoder: Arc<dyn Encoder>,
-    pub rules: Arc<Rules>,
+    pub classifiers: Arc<[Classifier]>,
     /// The most pictures that go through the model at once.
     pub batch: usize,
     pub monitor: Arc<Monitor>,
@@ -103,13 +44,12 @@ impl Embedder {
     ) {
         loop {
             // A statement of its own: the lock must not be held while the model runs.
-            let files = self.next_batch(&mut lock(prepared));
+            let files = self.next_batch(&mut super::lock(prepared));
             let Some(files) = files else { return };
             if self.stop.grace_is_over() {
                 return;
             }
-            let classifiers = self.rules.classifiers();
-            for one in judge(&*self.encoder, &classifiers, files, &self.monitor) {
+            for one in judge(&*self.encoder, &self.classifiers, files, &self.monitor) {
                 if judged.blocking_send(one).is_err() {
                     return;
                 }
@@ -117,14 +57,13 @@ impl Embedder {
         }
     }
 
-    /// Waits for a file, then a moment for others; `None` when there are no more.
+    /// Waits for a file, then for others as long as they keep coming; `None` when there are no
+    /// more.
     fn next_batch(&self, prepared: &mut mpsc::Receiver<Prepared>) -> Option<Vec<Prepared>> {
         let mut waiting = vec![prepared.blocking_recv()?];
-        let full = Instant::now() + LINGER;
         let runtime = Handle::current();
         while pictures(&waiting) < self.batch
-            && let Ok(Some(next)) =
-                runtime.block_on(async { tokio::time::timeout_at(full, prepared.recv()).await })
+            && let Ok(Some(next)) = runtime.block_on(timeout(LINGER, prepared.recv()))
         {
             waiting.push(next);
         }

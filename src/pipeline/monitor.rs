@@ -21,6 +21,8 @@ pub struct Monitor {
     pub flagged: AtomicU64,
     /// Of these, how many could not be judged as pictures.
     pub unjudged: AtomicU64,
+    /// Pictures judged by another model that are still to be judged by the one in use.
+    pub again: AtomicU64,
     /// Links, pipes and the like, at the last full scan.
     pub(super) special: AtomicU64,
     /// Files that are pictures neither by name nor by content.

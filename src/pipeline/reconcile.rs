@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
-use crate::moderation::Sighting;
 use crate::moderation::escape::escape_path;
+use crate::moderation::{Fingerprint, Sighting};
 use crate::store::{FileStat, Standing, Store, StoreError};
 
 use super::monitor::{Monitor, count};
@@ -43,6 +43,8 @@ impl NoPictures {
 #[derive(Debug, Clone)]
 pub(super) struct Scanner {
     pub store: Arc<Store>,
+    /// Of the model in use.
+    pub fingerprint: Fingerprint,
     pub excluded: Excluded,
     pub no_pictures: Arc<NoPictures>,
     pub candidates: mpsc::Sender<Candidate>,
@@ -112,7 +114,7 @@ impl Scanner {
                 }
             }
         }
-        let standing = self.store.standing(&files).await?;
+        let standing = self.store.standing(&files, &self.fingerprint).await?;
         for ((path, _), standing) in files.into_iter().zip(standing) {
             if standing != Standing::New {
                 count(&self.monitor.passed);

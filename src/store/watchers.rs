@@ -37,6 +37,8 @@ pub struct WatcherBeat {
     pub lag_ms: u64,
     /// Files that are no pictures, at the last full scan.
     pub skipped: u64,
+    /// Pictures judged by another model, still to be judged by this one.
+    pub again: u64,
     /// The last thing that went wrong, and when.
     pub last_error: Option<(String, Timestamp)>,
 }
@@ -47,8 +49,8 @@ impl Store {
         let error = beat.last_error.as_ref();
         sqlx::query(
             "INSERT OR REPLACE INTO watchers (root, pid, started_at, beat_at, stopped_at, engine,
-                 model, judged, rate, waiting, lag_ms, skipped, last_error, error_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 model, judged, rate, waiting, lag_ms, skipped, again, last_error, error_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(path_bytes(&beat.root))
         .bind(beat.pid)
@@ -62,6 +64,7 @@ impl Store {
         .bind(beat.waiting.cast_signed())
         .bind(beat.lag_ms.cast_signed())
         .bind(beat.skipped.cast_signed())
+        .bind(beat.again.cast_signed())
         .bind(error.map(|(text, _)| text))
         .bind(error.map(|(_, at)| at.0))
         .execute(&self.writer)
@@ -97,6 +100,7 @@ fn beat_of(row: &SqliteRow) -> Result<WatcherBeat, sqlx::Error> {
         waiting: count("waiting")?,
         lag_ms: count("lag_ms")?,
         skipped: count("skipped")?,
+        again: count("again")?,
         last_error: error.zip(error_at.map(Timestamp)),
     })
 }

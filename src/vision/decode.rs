@@ -370,7 +370,7 @@ fn policy_views(
     limits: &Limits,
 ) -> Result<Views, Flaw> {
     let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false, hash: None };
-    let still = decode_small(format, bytes, limits, spec.size * jpeg::HEADROOM)?;
+    let still = decode_small(format, bytes, limits, spec.detail() * jpeg::HEADROOM)?;
     let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
     let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);

@@ -8,15 +8,18 @@ mod encoder;
 pub mod probe;
 mod self_test;
 mod single;
+mod tensor;
 
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
+use ort::ep::ExecutionProvider as _;
+
 use super::{Encoder, Model, VisionError};
 
 pub use probe::{ProbeFailure, RuntimeCandidate, candidates, find_runtime};
-pub use self_test::self_test_child;
+pub use self_test::{self_test_child, try_out};
 
 /// What the user asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -33,10 +36,13 @@ pub enum EngineChoice {
 /// Where a model computes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Device {
-    /// The processor.
+    /// The first CUDA device where there is one and the library can use it, the processor
+    /// otherwise.
     #[default]
+    Auto,
+    /// The processor.
     Cpu,
-    /// The first CUDA device; only with an ONNX Runtime that has the provider.
+    /// The first CUDA device, or an error.
     Cuda,
 }
 
@@ -53,7 +59,7 @@ pub struct EngineOptions {
 
 impl Default for EngineOptions {
     fn default() -> Self {
-        Self { threads: 0, batch: 8, device: Device::Cpu }
+        Self { threads: 0, batch: 8, device: Device::Auto }
     }
 }
 
@@ -217,13 +223,32 @@ pub fn start(found: &FoundEngine) -> Result<Engine, VisionError> {
 ///
 /// # Errors
 /// Those of the tokenizer and of loading a network; [`VisionError::NoSuchTensor`] and
-/// [`VisionError::UnknownInput`] when a network's inputs or outputs do not fit.
+/// [`VisionError::UnknownInput`] when a network's inputs or outputs do not fit;
+/// [`VisionError::NoCuda`] when a CUDA device was asked for and can't be had.
 pub fn open(
     model: &Model,
     engine: &Engine,
     options: EngineOptions,
 ) -> Result<Box<dyn Encoder>, VisionError> {
-    Ok(Box::new(encoder::Towers::open(model, engine, options)?))
+    let on = |device| encoder::Towers::open(model, engine, EngineOptions { device, ..options });
+    let no_cuda = |why| VisionError::NoCuda { engine: engine.found.to_string(), why };
+    let has_cuda = matches!(engine.found, FoundEngine::OnnxRuntime { .. })
+        && ort::ep::CUDA::is_available().unwrap_or(false);
+    Ok(Box::new(match options.device {
+        Device::Cuda if !has_cuda => return Err(no_cuda("it was built without it".to_owned())),
+        Device::Cuda => match on(Device::Cuda) {
+            Err(VisionError::Load { source, .. }) => return Err(no_cuda(source.to_string())),
+            other => other?,
+        },
+        Device::Auto if has_cuda => match on(Device::Cuda) {
+            Err(VisionError::Load { source, .. }) => {
+                tracing::warn!(error = %source, "the GPU can't be used; computing on the processor");
+                on(Device::Cpu)?
+            }
+            other => other?,
+        },
+        Device::Cpu | Device::Auto => on(Device::Cpu)?,
+    }))
 }
 
 /// The version of a loaded library, such as `1.32.0`: from its file's name, where official builds

@@ -1,7 +1,13 @@
 //! A model on disk or compiled in: its card, its text rules and its checked files.
 
 pub mod builtin;
+pub mod catalogue;
+mod folder;
+pub mod hub;
+mod layout;
 mod manifest;
+mod onnx;
+mod safetensors;
 
 use std::borrow::Cow;
 use std::fs::File;
@@ -15,6 +21,8 @@ use super::{ModelCard, Tower, VisionError};
 use manifest::Manifest;
 
 pub use builtin::builtin;
+pub use folder::{AddError, AddOptions, Files, ModelsFolder, Staged, describe};
+pub use layout::LayoutOptions;
 
 /// Name of the description in a model folder.
 pub const MANIFEST_FILE: &str = "model.yaml";
@@ -93,7 +101,20 @@ pub fn load_dir(dir: &Path) -> Result<Model, VisionError> {
             return Err(VisionError::ChangedFile { path: file, found, expected: expected.clone() });
         }
     }
+    for tower in [Tower::Image, Tower::Text] {
+        only_listed_weights(&dir.join(tower.file_name()), &manifest)?;
+    }
     Ok(manifest.into_model(ModelFiles::Folder(dir.to_owned())))
+}
+
+/// A network may keep its weights in other files; only those that were hashed are read.
+fn only_listed_weights(network: &Path, manifest: &Manifest) -> Result<(), VisionError> {
+    let about = onnx::read(network)
+        .map_err(|source| VisionError::ReadFile { path: network.to_owned(), source })?;
+    match about.external.into_iter().find(|name| !manifest.files.contains_key(name)) {
+        Some(name) => Err(VisionError::UnlistedWeights { path: network.to_owned(), name }),
+        None => Ok(()),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, VisionError> {

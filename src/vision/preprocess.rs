@@ -14,6 +14,9 @@ pub struct ImageSpec {
     pub size: u32,
     /// How a rectangle becomes a square.
     pub resize: Resize,
+    /// What the shorter side is resized to before the middle is cut out, in pixels; at least
+    /// [`Self::size`], and the same with most models. Without meaning for [`Resize::Stretch`].
+    pub shortest_edge: u32,
     /// The filter.
     pub resample: Resample,
     /// Mean of value / 255, for red, green, blue.
@@ -27,7 +30,7 @@ pub struct ImageSpec {
 pub enum Resize {
     /// Straight to the square; the aspect ratio is lost (SigLIP).
     Stretch,
-    /// The shorter side to the square's, then the middle is cut out (CLIP).
+    /// The shorter side to [`ImageSpec::shortest_edge`], then the middle is cut out (CLIP).
     ShortestEdgeCrop,
 }
 
@@ -38,6 +41,15 @@ pub enum Resample {
     Bicubic,
     /// Triangle filter (Pillow's `BILINEAR`).
     Bilinear,
+}
+
+impl std::fmt::Display for Resample {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Bicubic => "bicubic",
+            Self::Bilinear => "bilinear",
+        })
+    }
 }
 
 /// A square picture as a model's preprocessing leaves it, before it is normalised.
@@ -127,6 +139,28 @@ impl ImageSpec {
         resampled(source, self.window(source)?, (self.size, self.size), self.resample)
     }
 
+    /// A picture of 8-bit red, green and blue as the model's square.
+    ///
+    /// `None` when `rgb` does not have `width · height · 3` bytes, or a side is 0.
+    pub fn prepare(&self, width: u32, height: u32, rgb: &[u8]) -> Option<Pixels> {
+        let rgb = self.square(&Raster { width, height, channels: 3, pixels: rgb })?;
+        Some(Pixels { size: self.size, rgb })
+    }
+
+    /// `[n, 3, size, size]` normalised values, plane by plane, for pictures of this size.
+    pub fn planes(&self, pictures: &[Pixels]) -> Vec<f32> {
+        let table = self.normalisation();
+        let area = (self.size as usize).pow(2);
+        let mut values = Vec::with_capacity(pictures.len() * 3 * area);
+        for picture in pictures {
+            let (cells, _) = picture.rgb.as_chunks::<3>();
+            for (channel, row) in table.iter().enumerate() {
+                values.extend(cells.iter().map(|cell| row[usize::from(cell[channel])]));
+            }
+        }
+        values
+    }
+
     /// Which part of a picture the square shows; `None` when a side is 0.
     ///
     /// Resizing and then cutting out is the same convolution as resizing the part that is cut
@@ -142,23 +176,44 @@ impl ImageSpec {
         if self.resize == Resize::Stretch {
             return Some(whole);
         }
-        let size = u64::from(self.size);
+        let (size, edge) = (u64::from(self.size), u64::from(self.shortest_edge.max(self.size)));
         let (short, long) = (u64::from(width.min(height)), u64::from(width.max(height)));
-        let resized_long = size * long / short;
-        let offset = (resized_long - size) / 2;
-        #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
-        let scale = long as f64 / resized_long as f64;
-        #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
-        let (start, length) = (offset as f64 * scale, size as f64 * scale);
-        Some(if width >= height {
-            Window { left: start, width: length.min(f64::from(width) - start), ..whole }
-        } else {
-            Window { top: start, height: length.min(f64::from(height) - start), ..whole }
-        })
+        let [along, across] =
+            [(long, edge * long / short), (short, edge)].map(|(side, resized)| {
+                let offset = (resized - size) / 2;
+                #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
+                let scale = side as f64 / resized as f64;
+                #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
+                let (start, length) = (offset as f64 * scale, size as f64 * scale);
+                #[expect(clippy::cast_precision_loss, reason = "pixel counts are far below 2^52")]
+                (start, length.min(side as f64 - start))
+            });
+        let ((left, width), (top, height)) =
+            if width >= height { (along, across) } else { (across, along) };
+        Some(Window { left, top, width, height })
+    }
+
+    /// How a rectangle becomes the square, in words.
+    pub fn resize_words(&self) -> String {
+        match self.resize {
+            Resize::Stretch => "stretched".to_owned(),
+            Resize::ShortestEdgeCrop => {
+                format!("shorter side to {} px, middle cut out", self.shortest_edge)
+            }
+        }
+    }
+
+    /// The side, in pixels, that a picture's shorter side is resized to at least: more detail
+    /// than this is not needed.
+    pub(crate) fn detail(&self) -> u32 {
+        match self.resize {
+            Resize::Stretch => self.size,
+            Resize::ShortestEdgeCrop => self.shortest_edge.max(self.size),
+        }
     }
 
     /// `(value / 255 − mean) / std` for every byte value and channel, `[channel][value]`.
-    pub(crate) fn normalisation(&self) -> [[f32; 256]; 3] {
+    fn normalisation(&self) -> [[f32; 256]; 3] {
         let mut table = [[0.0; 256]; 3];
         for (channel, row) in table.iter_mut().enumerate() {
             for (value, cell) in (0_u16..).zip(row.iter_mut()) {
@@ -174,7 +229,7 @@ pub(crate) mod tests {
     use super::*;
 
     pub(crate) fn spec(size: u32, resize: Resize, resample: Resample) -> ImageSpec {
-        ImageSpec { size, resize, resample, mean: [0.5; 3], std: [0.5; 3] }
+        ImageSpec { size, resize, shortest_edge: size, resample, mean: [0.5; 3], std: [0.5; 3] }
     }
 
     /// A row of grey values as RGB.
@@ -211,6 +266,19 @@ pub(crate) mod tests {
         let window = spec.window(&raster(480, 640, &[])).expect("has pixels");
         assert!((window.top - 37.0 * 640.0 / 298.0).abs() < 1e-9);
         assert!(window.left.abs() < 1e-9 && (window.width - 480.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn a_smaller_crop_is_cut_from_the_middle_both_ways() {
+        let mut spec = spec(224, Resize::ShortestEdgeCrop, Resample::Bicubic);
+        spec.shortest_edge = 256;
+        // 640 × 480: resized to 341 × 256, offsets (341 − 224) // 2 = 58 and 16.
+        let window = spec.window(&raster(640, 480, &[])).expect("has pixels");
+        assert!((window.left - 58.0 * 640.0 / 341.0).abs() < 1e-9);
+        assert!((window.width - 224.0 * 640.0 / 341.0).abs() < 1e-9);
+        assert!((window.top - 16.0 * 480.0 / 256.0).abs() < 1e-9);
+        assert!((window.height - 224.0 * 480.0 / 256.0).abs() < 1e-9);
+        assert_eq!(spec.detail(), 256);
     }
 
     #[test]

@@ -48,7 +48,7 @@ const TABLE: &[Row] = &[
         only_in: &[],
     },
     // `moxcms`: colour profiles; `jpeg_decoder`: decoding at a reduced scale; `sha2`: the hashes
-    // in a manifest.
+    // in a manifest; `half`: networks and numbers in half precision.
     Row {
         room: "vision",
         rooms: &["moderation", "yaml_file"],
@@ -65,8 +65,10 @@ const TABLE: &[Row] = &[
             "serde_yaml",
             "serde_json",
             "sha2",
+            "half",
         ],
-        only_in: &[],
+        // Fetching models; small files of the Hub are told by their git hash.
+        only_in: &[("vision/model/hub", &["ureq", "sha1"])],
     },
     // `sha2`: the hash that names a set of policies.
     Row {
@@ -83,11 +85,7 @@ const TABLE: &[Row] = &[
         room: "pipeline",
         rooms: &["moderation", "vision", "store"],
         crates: &["notify", "tokio", "rustix", "sha2"],
-        // Hooks: the HTTP client, and the signature of what is sent. Quarantine: its manifest.
-        only_in: &[
-            ("pipeline/act/hooks", &["ureq", "hmac"]),
-            ("pipeline/act/quarantine", &["serde_json", "base64"]),
-        ],
+        only_in: &[],
     },
     Row {
         room: "tui",
@@ -122,8 +120,6 @@ const TABLE: &[Row] = &[
             "rustix",
         ],
         only_in: &[
-            // A suggestion is printed as a patch.
-            ("commands/policy/suggest", &["similar"]),
             // The level of the log is a choice of the subcommand's.
             ("commands.rs", &["tracing_subscriber"]),
             ("commands/runtime", &["zip", "tar", "flate2"]),

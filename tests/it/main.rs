@@ -1,13 +1,11 @@
 //! The one integration binary: each module drives one room, or the whole program, from outside.
 
-mod actions;
 mod architecture;
 mod bad_input;
 mod cli;
 mod desk;
 mod golden;
-mod hooks;
-mod policy;
+mod model;
 mod queue;
 mod review;
 mod scan;

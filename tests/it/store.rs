@@ -6,9 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use modtool::moderation::{
-    Action, AuditEvent, AuditKind, ChainHash, DecisionOutcome, Embedding, ItemId, Mode, Outcome,
-    PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewTask, Severity,
-    TaskId, Timestamp, UndoOutcome,
+    Action, AuditEvent, AuditKind, ChainHash, DecisionOutcome, Embedding, Fingerprint, ItemId,
+    Mode, Outcome, PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewTask,
+    Severity, TaskId, Timestamp, UndoOutcome,
 };
 use modtool::store::{Standing, Store, StoreError, WatcherBeat};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -333,7 +333,7 @@ async fn the_standing_of_a_file_follows_its_bytes_and_its_decisions() {
     bench.record("b.png", b"b", &[0.7, 0.1], 2).await;
     let standing = async |name: &str, bytes: &[u8]| {
         let asked = [(sighting(name).path, stat(bytes))];
-        bench.store.standing(&asked).await.expect("answered").remove(0)
+        bench.store.standing(&asked, &fingerprint()).await.expect("answered").remove(0)
     };
     assert_eq!(standing("a.png", b"a").await, Standing::Clear);
     assert_eq!(standing("a.png", b"changed").await, Standing::New);
@@ -345,6 +345,63 @@ async fn the_standing_of_a_file_follows_its_bytes_and_its_decisions() {
     assert_eq!(standing("b.png", b"b").await, Standing::Clear);
     bench.store.undo(&reviewer("ana"), Timestamp(5)).await.expect("undone");
     assert_eq!(standing("b.png", b"b").await, Standing::Flagged);
+}
+
+#[tokio::test]
+async fn what_another_model_judged_is_known_newest_first() {
+    let bench = Bench::new().await;
+    for (name, bytes) in [("a.png", b"a"), ("b.png", b"b"), ("c.png", b"c")] {
+        bench.record(name, bytes, &[0.7, 0.1], 1).await;
+    }
+    let roots = [std::path::PathBuf::from(crate::support::fixtures::ROOT)];
+    let other = Fingerprint("0".repeat(64));
+    let count = async |print: &Fingerprint, roots: &[std::path::PathBuf]| {
+        bench.store.count_judged_otherwise(print, roots).await.expect("counted")
+    };
+    assert_eq!(count(&fingerprint(), &roots).await, 0);
+    assert_eq!(count(&other, &roots).await, 3);
+    assert_eq!(count(&other, &["/elsewhere".into()]).await, 0);
+    let page = async |before| {
+        bench.store.judged_otherwise(&other, &roots, before, 2).await.expect("a page")
+    };
+    let first = page(i64::MAX).await;
+    let paths: Vec<_> = first.iter().map(|(_, one)| one.clone()).collect();
+    assert_eq!(paths, [sighting("c.png"), sighting("b.png")]);
+    let second = page(first[1].0).await;
+    assert_eq!(second.len(), 1);
+    assert_eq!(second[0].1, sighting("a.png"));
+    assert_eq!(page(second[0].0).await, []);
+    // It stands for nothing, flagged or not.
+    let asked = [(sighting("a.png").path, stat(b"a"))];
+    let standing = bench.store.standing(&asked, &other).await.expect("answered");
+    assert_eq!(standing, [Standing::Otherwise]);
+    // Other bytes took the path: the old ones are nobody's business any more.
+    bench.record("c.png", b"new", &[0.1, 0.1], 2).await;
+    assert_eq!(count(&other, &roots).await, 3);
+}
+
+#[tokio::test]
+async fn decisions_are_labels() {
+    let bench = Bench::new().await;
+    bench.record("a.png", b"a", &[0.7, 0.6], 1).await;
+    bench.decide(Action::Remove, "ana", 2).await;
+    bench.record("b.png", b"b", &[0.7, 0.1], 3).await;
+    bench.decide(Action::Approve, "ana", 4).await;
+    bench.record("c.png", b"c", &[0.7, 0.6], 5).await;
+    let task = bench.only_task().await;
+    let weapons = PolicyId::new("weapons").expect("a good id");
+    let mut removal = decision(&task, Action::Remove, "ana", 6);
+    removal.reason = Some(weapons.clone());
+    bench.store.record_decision(&removal).await.expect("decided");
+    let decided = bench.store.labels().await.expect("read");
+    let found: Vec<_> = decided.iter().map(|one| (one.path.clone(), one.removed)).collect();
+    let path = |name: &str| sighting(name).path;
+    assert_eq!(found, [(path("a.png"), true), (path("b.png"), false), (path("c.png"), true)]);
+    let memes = PolicyId::new("memes").expect("a good id");
+    assert_eq!(decided[0].policies, [memes, weapons.clone()], "both had flagged it");
+    assert_eq!(decided[2].policies, [weapons], "the reason counts");
+    bench.store.undo(&reviewer("ana"), Timestamp(7)).await.expect("undone");
+    assert_eq!(bench.store.labels().await.expect("read").len(), 2);
 }
 
 /// Thousands of tasks, with equal scores among them.
@@ -747,6 +804,7 @@ async fn the_last_beat_of_a_watcher_is_what_others_see() {
         waiting: 2,
         lag_ms: 300,
         skipped: 1,
+        again: 7,
         last_error: Some(("the disk is full".into(), Timestamp(2))),
     };
     let other = WatcherBeat { root: "/elsewhere".into(), last_error: None, ..beat.clone() };

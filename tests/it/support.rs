@@ -2,6 +2,7 @@
 
 pub mod fixtures;
 pub mod font;
+pub mod hub;
 pub mod odd;
 pub mod pictures;
 pub mod terminal;

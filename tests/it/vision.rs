@@ -3,16 +3,15 @@
 //! One process holds one engine for its life, so each engine gets a process: a test starts this
 //! binary again with the name of `engine_child` and the engine in a variable.
 
-use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use modtool::moderation::{Embedding, LogitScale, score};
 use modtool::vision::engine::{self, FoundEngine, WhyTract, candidates};
+use modtool::vision::model::{AddOptions, ModelsFolder};
 use modtool::vision::{EngineOptions, Limits, ModelKind, VisionError, decode, model};
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 
 /// Tells `engine_child` what to run on: `tract` or the path of a library.
 const ENGINE: &str = "MODTOOL_TEST_ENGINE";
@@ -48,11 +47,20 @@ fn engine_child() {
     another_engine_is_refused(&found);
     batches_of_any_size_agree(&engine);
     errors_name_what_does_not_fit(&engine);
+    let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for family in FAMILIES {
+        equals_the_reference(
+            &engine,
+            &here.join("tests/data/models"),
+            &here.join("tests/data/photos"),
+            family,
+        );
+    }
     let Some(reference) = reference() else {
-        return skipped("../shared/reference is not here, so nothing was compared with it");
+        return skipped("../shared/reference is not here, only the project's own was compared");
     };
-    for family in ["clip-tiny", "siglip-tiny", "siglip2-tiny"] {
-        equals_the_reference(&engine, &reference, family);
+    for family in FAMILIES {
+        equals_the_reference(&engine, &reference, &reference.join("images"), family);
     }
 }
 
@@ -96,9 +104,11 @@ fn reference() -> Option<PathBuf> {
     folder.is_dir().then_some(folder)
 }
 
-fn equals_the_reference(engine: &engine::Engine, reference: &Path, family: &str) {
+const FAMILIES: [&str; 3] = ["clip-tiny", "siglip-tiny", "siglip2-tiny"];
+
+fn equals_the_reference(engine: &engine::Engine, reference: &Path, images: &Path, family: &str) {
     let folder = model_folder(&reference.join(family));
-    let model = model::load_dir(folder.path()).expect("a good model");
+    let model = model::load_dir(&folder.path().join("model")).expect("a good model");
     let encoder = engine::open(&model, engine, EngineOptions::default()).expect("the model opens");
     let golden: Value = json(&reference.join(family).join("golden.json"));
 
@@ -109,7 +119,7 @@ fn equals_the_reference(engine: &engine::Engine, reference: &Path, family: &str)
     let pictures: Vec<_> = strings(&golden["images"])
         .iter()
         .map(|name| {
-            let bytes = fs::read(reference.join("images").join(name)).expect("a picture");
+            let bytes = fs::read(images.join(name)).expect("a picture");
             let views = decode::reference_view(&bytes, &model.card.image, &Limits::default());
             let mut views = views.expect("a good picture").views;
             assert_eq!(views.len(), 1);
@@ -146,57 +156,15 @@ fn close(family: &str, what: &str, found: &[Embedding], golden: &Value) {
     }
 }
 
-/// The folder of a family as modtool wants it, its description written by hand.
+/// The folder of a family as modtool wants it, made of the Hub's layout.
 fn model_folder(source: &Path) -> tempfile::TempDir {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let config = json(&source.join("config.json"));
-    let preprocessor = json(&source.join("preprocessor_config.json"));
-    let family = source.file_name().and_then(|name| name.to_str()).expect("a plain name");
-    let (kind, resize, dim, context, pad_id, canonicalize) = match family {
-        "clip-tiny" => ("clip", "shortest_edge_crop", 48, 77, 49407, "none"),
-        "siglip-tiny" => ("siglip", "stretch", 64, 64, 1, "lower_no_ascii_punctuation"),
-        "siglip2-tiny" => ("siglip2", "stretch", 64, 64, 0, "lower"),
-        other => panic!("{other} is no family"),
-    };
-    let resample = if preprocessor["resample"] == 2 { "bilinear" } else { "bicubic" };
-    let (mean, std) = (&preprocessor["image_mean"], &preprocessor["image_std"]);
-    let size = &config["vision_config"]["image_size"];
-    let scale = scalar(source, "logit_scale").expect("every family has one").exp();
-    let bias = scalar(source, "logit_bias").unwrap_or(0.0);
-    let mut files = String::new();
-    for (name, from) in [
-        ("image.onnx", "onnx/vision_model.onnx"),
-        ("text.onnx", "onnx/text_model.onnx"),
-        ("tokenizer.json", "tokenizer.json"),
-    ] {
-        let bytes = fs::read(source.join(from)).expect("a file of the model");
-        write!(files, "  {name}: sha256:").expect("a string takes all");
-        for byte in Sha256::digest(&bytes) {
-            write!(files, "{byte:02x}").expect("a string takes all");
-        }
-        files.push('\n');
-        fs::write(folder.path().join(name), bytes).expect("written");
-    }
-    let yaml = format!(
-        "name: {family}\nkind: {kind}\nembedding_dim: {dim}\n\
-         image: {{size: {size}, resize: {resize}, resample: {resample}, mean: {mean}, std: {std}}}\n\
-         text: {{context_length: {context}, pad_id: {pad_id}, canonicalize: {canonicalize}}}\n\
-         logit_scale: {scale}\nlogit_bias: {bias}\nfiles:\n{files}"
-    );
-    fs::write(folder.path().join("model.yaml"), yaml).expect("written");
+    let options = AddOptions { name: "model".into(), ..AddOptions::default() };
+    let models = ModelsFolder(folder.path().to_owned());
+    let staged = models.stage(source, &options, &mut |_, _| ()).expect("the layout is read");
+    assert_eq!(staged.warnings, [] as [&str; 0]);
+    staged.install().expect("installed");
     folder
-}
-
-/// A number of `model.safetensors`: a length, a JSON header of that length, then the values.
-fn scalar(source: &Path, name: &str) -> Option<f32> {
-    let bytes = fs::read(source.join("model.safetensors")).expect("the numbers of the model");
-    let length = u64::from_le_bytes(bytes[..8].try_into().expect("eight bytes"));
-    let values = 8 + usize::try_from(length).expect("a short header");
-    let header: Value = serde_json::from_slice(&bytes[8..values]).expect("JSON");
-    let tensor = header.get(name)?;
-    assert_eq!(tensor["dtype"], "F32");
-    let start = values + usize::try_from(tensor["data_offsets"][0].as_u64()?).ok()?;
-    Some(f32::from_le_bytes(bytes[start..start + 4].try_into().expect("four bytes")))
 }
 
 fn batches_of_any_size_agree(engine: &engine::Engine) {

@@ -195,8 +195,7 @@ pub(super) fn label(task: &ReviewTask) -> &str {
         (Some(Reason::RemovedBefore), None) => "removed before",
         (Some(Reason::NoPolicy), None) => "no policy",
         (Some(Reason::Found), None) => "found",
-        (None, None) => "random sample",
-        (Some(_), None) => "",
+        (Some(Reason::OutOfScope) | None, None) => "",
     }
 }
 

@@ -8,9 +8,9 @@ use std::thread;
 
 use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
-use ort::value::TensorRef;
+use ort::value::TensorElementType;
 
-use super::{Device, Engine, EngineOptions, FoundEngine, single};
+use super::{Device, Engine, EngineOptions, FoundEngine, single, tensor};
 use crate::vision::model::Network;
 use crate::vision::tokenize::{TextReader, Tokens};
 use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
@@ -21,9 +21,9 @@ pub(super) struct Towers {
     engine: Engine,
     options: EngineOptions,
     reader: TextReader,
-    normalisation: [[f32; 256]; 3],
     image: Lanes,
-    /// Given up when pictures come: texts are embedded once, pictures all day.
+    /// Opened when the first text comes, where it is large, and given up when pictures do: texts
+    /// are embedded once, pictures all day.
     text: Mutex<Option<Arc<Lanes>>>,
 }
 
@@ -49,7 +49,9 @@ struct Names {
     tower: Tower,
     /// `pixel_values` or `input_ids`.
     input: String,
+    input_type: Option<TensorElementType>,
     mask: Option<String>,
+    mask_type: Option<TensorElementType>,
     output: String,
 }
 
@@ -67,15 +69,22 @@ impl Towers {
             batch: options.batch.max(1),
             ..options
         };
+        let open = |tower| Lanes::open(model, engine, options, tower);
         let towers = [Tower::Image, Tower::Text];
-        let lanes =
-            side_by_side(towers.map(|tower| move || Lanes::open(model, engine, options, tower)));
-        let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
-        let (text, image) = (lanes.remove(1), lanes.remove(0));
+        let bytes = towers.iter().filter_map(|tower| model.files.network(*tower).bytes());
+        let (image, text) = if bytes.sum::<u64>() <= MAX_COPIES {
+            let lanes = side_by_side(towers.map(|tower| move || open(tower)));
+            let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
+            let (text, image) = (lanes.remove(1), lanes.remove(0));
+            (image, Some(Arc::new(text)))
+        } else {
+            // Two large networks that load at once need twice their bytes at once; and prompts
+            // that were embedded before need none of them.
+            (open(Tower::Image)?, None)
+        };
         Ok(Self {
-            normalisation: model.card.image.normalisation(),
             image,
-            text: Mutex::new(Some(Arc::new(text))),
+            text: Mutex::new(text),
             model: model.clone(),
             engine: engine.clone(),
             options,
@@ -101,13 +110,13 @@ impl Encoder for Towers {
         {
             return Err(VisionError::PictureSize { found: other.size, expected });
         }
-        let (dim, normalisation) = (self.model.card.embedding_dim, &self.normalisation);
+        let (dim, spec) = (self.model.card.embedding_dim, &self.model.card.image);
         self.image.embed(pictures, dim, |session, names, batch| {
-            let pixels = planes(batch, area, normalisation);
+            let pixels = spec.planes(batch);
             let side = expected as usize;
             let shape = [batch.len(), 3, side, side];
-            let tensor = TensorRef::from_array_view((shape, pixels.as_slice()))?;
-            names.run(session, vec![(names.input.as_str().into(), tensor.into())])
+            let tensor = tensor::floats(shape, pixels, names.input_type)?;
+            names.run(session, vec![(names.input.as_str().into(), tensor)])
         })
     }
 
@@ -122,7 +131,7 @@ impl Encoder for Towers {
             let shape = [batch.len(), length];
             let mut inputs: Vec<(Cow<str>, SessionInputValue)> = vec![(
                 names.input.as_str().into(),
-                TensorRef::from_array_view((shape, ids.as_slice()))?.into(),
+                tensor::integers(shape, ids, names.input_type)?,
             )];
             // 1 for a text's own tokens, 0 for padding, as the tokenizers of the families do.
             let mask: Vec<i64> = batch
@@ -130,8 +139,8 @@ impl Encoder for Towers {
                 .flat_map(|text| (0..length).map(|place| i64::from(place < text.length)))
                 .collect();
             if let Some(name) = &names.mask {
-                let tensor = TensorRef::from_array_view((shape, mask.as_slice()))?;
-                inputs.push((name.as_str().into(), tensor.into()));
+                let tensor = tensor::integers(shape, mask, names.mask_type)?;
+                inputs.push((name.as_str().into(), tensor));
             }
             names.run(session, inputs)
         })
@@ -174,8 +183,10 @@ impl Lanes {
         let room = MAX_COPIES / network.bytes().unwrap_or(u64::MAX).max(1);
         let count = match options.device {
             Device::Cuda => 1,
-            Device::Cpu if on_tract => options.threads,
-            Device::Cpu => usize::try_from(room).unwrap_or(1).clamp(1, options.threads),
+            Device::Auto | Device::Cpu if on_tract => options.threads,
+            Device::Auto | Device::Cpu => {
+                usize::try_from(room).unwrap_or(1).clamp(1, options.threads)
+            }
         };
         let threads = options.threads / count;
         let options = EngineOptions { threads, ..options };
@@ -328,7 +339,10 @@ impl Names {
                 input: unknown.clone(),
             });
         }
-        Ok(Self { model: model.card.name.clone(), tower, input, mask, output })
+        let typed = |name: &str| tensor::element_type(session.inputs(), name);
+        let mask_type = mask.as_deref().and_then(typed);
+        let (model, input_type) = (model.card.name.clone(), typed(&input));
+        Ok(Self { model, tower, input, input_type, mask, mask_type, output })
     }
 
     /// Runs the network and takes the one output that is wanted.
@@ -338,8 +352,7 @@ impl Names {
         inputs: Vec<(Cow<'_, str>, SessionInputValue<'_>)>,
     ) -> ort::Result<Answer> {
         let outputs = session.run(inputs)?;
-        let (shape, values) = outputs[self.output.as_str()].try_extract_tensor::<f32>()?;
-        Ok((shape.to_vec(), values.to_vec()))
+        tensor::answer(&outputs, &self.output)
     }
 
     /// One unit vector a row.
@@ -371,20 +384,6 @@ impl Names {
             })
             .collect()
     }
-}
-
-/// `[n, 3, side, side]` normalised values from rows of red, green, blue.
-fn planes(batch: &[Pixels], area: usize, normalisation: &[[f32; 256]; 3]) -> Vec<f32> {
-    let mut planes = vec![0.0; batch.len() * 3 * area];
-    for (picture, planes) in batch.iter().zip(planes.chunks_exact_mut(3 * area)) {
-        for (channel, plane) in planes.chunks_exact_mut(area).enumerate() {
-            let values = picture.rgb.iter().skip(channel).step_by(3);
-            for (cell, value) in plane.iter_mut().zip(values) {
-                *cell = normalisation[channel][usize::from(*value)];
-            }
-        }
-    }
-    planes
 }
 
 fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::Result<Session> {

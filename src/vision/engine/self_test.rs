@@ -33,6 +33,20 @@ pub fn self_test_child(library: &Path) -> Result<String, VisionError> {
     Ok(runtime_version(library, ort::info()).unwrap_or_else(|| "of unknown version".to_owned()))
 }
 
+/// Lets any model compute once: two pictures and two texts. What comes out must be vectors of the
+/// length that its description says.
+///
+/// # Errors
+/// Those of the encoder.
+pub fn try_out(encoder: &dyn Encoder) -> Result<(), VisionError> {
+    let prompts = EXPECTED.map(|(prompt, _)| prompt.to_owned());
+    encoder.embed_texts(&prompts)?;
+    let size = encoder.model().image.size;
+    let flat = Pixels { size, rgb: vec![128; (size as usize).pow(2) * 3] };
+    encoder.embed_images(&[picture(size), flat])?;
+    Ok(())
+}
+
 /// Compares the encoder of the built-in model with the known answer.
 pub(super) fn run(encoder: &dyn Encoder) -> Result<(), VisionError> {
     let prompts = EXPECTED.map(|(prompt, _)| prompt.to_owned());

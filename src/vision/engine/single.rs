@@ -5,7 +5,9 @@
 //! file, so a copy of the file is changed: `dim_param` of the first dimension of every input and
 //! output becomes `dim_value: 1`, and the shapes noted for intermediate values, which
 //! repeat the old name, are left out. Everything else is copied byte for byte.
-//! Field numbers: `onnx.proto3` of ONNX 1.20; encoding: Protocol Buffers, "Encoding".
+//! Field numbers: `onnx.proto3` of ONNX 1.20.
+
+use crate::vision::protobuf::{put, rewritten};
 
 /// `ModelProto.graph`.
 const GRAPH: u64 = 7;
@@ -50,64 +52,6 @@ fn with_first_dimension_one(message: &[u8], way: &[u64]) -> Option<Vec<u8>> {
         put(output, field, &with_first_dimension_one(content, rest)?);
         Some(true)
     })
-}
-
-/// Copies a message field by field. `change` sees each field with a length before it, and answers
-/// whether it has dealt with it.
-fn rewritten(
-    message: &[u8],
-    mut change: impl FnMut(u64, &[u8], &mut Vec<u8>) -> Option<bool>,
-) -> Option<Vec<u8>> {
-    let mut output = Vec::with_capacity(message.len());
-    let mut at = 0;
-    while at < message.len() {
-        let start = at;
-        let tag = number(message, &mut at)?;
-        match tag & 7 {
-            0 => {
-                number(message, &mut at)?;
-            }
-            1 => at += 8,
-            2 => {
-                let length = usize::try_from(number(message, &mut at)?).ok()?;
-                let content = message.get(at..at.checked_add(length)?)?;
-                at += length;
-                if change(tag >> 3, content, &mut output)? {
-                    continue;
-                }
-            }
-            5 => at += 4,
-            _ => return None,
-        }
-        output.extend_from_slice(message.get(start..at)?);
-    }
-    Some(output)
-}
-
-/// A number of seven bits a byte, the lowest first.
-fn number(message: &[u8], at: &mut usize) -> Option<u64> {
-    let mut number = 0;
-    for shift in (0..64).step_by(7) {
-        let byte = *message.get(*at)?;
-        *at += 1;
-        number |= u64::from(byte & 0x7F) << shift;
-        if byte & 0x80 == 0 {
-            return Some(number);
-        }
-    }
-    None
-}
-
-/// Writes a field with a length before it.
-fn put(output: &mut Vec<u8>, field: u64, content: &[u8]) {
-    for mut number in [field << 3 | 2, content.len() as u64] {
-        while number >= 0x80 {
-            output.push(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
-            number >>= 7;
-        }
-        output.push(u8::try_from(number).unwrap_or_default());
-    }
-    output.extend_from_slice(content);
 }
 
 #[cfg(test)]

@@ -13,12 +13,16 @@ pub(crate) struct Files {
     pub(crate) tokenizer: &'static [u8],
 }
 
-pub(crate) static FILES: &Files = &Files {
+pub(crate) const FILES: &Files = &Files {
     manifest: include_bytes!("../../../models/builtin/model.yaml"),
     image: include_bytes!("../../../models/builtin/image.onnx"),
     text: include_bytes!("../../../models/builtin/text.onnx"),
     tokenizer: include_bytes!("../../../models/builtin/tokenizer.json"),
 };
+
+/// Bytes of the model in the binary.
+pub const SIZE: u64 =
+    (FILES.manifest.len() + FILES.image.len() + FILES.text.len() + FILES.tokenizer.len()) as u64;
 
 /// The whole model card, Markdown.
 pub const CARD: &str = include_str!("../../../models/builtin/CARD.md");
@@ -77,55 +81,6 @@ pub fn topics_of(ability: Ability) -> impl Iterator<Item = &'static Topic> {
     TOPICS.iter().filter(move |topic| topic.ability == ability)
 }
 
-/// What the model was never trained on, with words that give such a prompt away.
-const UNKNOWN: [(&str, &[&str]); 4] = [
-    (
-        "nudity",
-        &[
-            "nude",
-            "naked",
-            "nudity",
-            "porn",
-            "pornography",
-            "sex",
-            "sexual",
-            "nsfw",
-            "genitals",
-            "breasts",
-            "topless",
-        ],
-    ),
-    (
-        "violence",
-        &[
-            "blood",
-            "bloody",
-            "gore",
-            "corpse",
-            "corpses",
-            "violence",
-            "violent",
-            "torture",
-            "beheading",
-            "beating",
-            "wound",
-            "wounds",
-        ],
-    ),
-    ("hate symbols", &["swastika", "nazi", "hate", "klan"]),
-    ("self-harm", &["self-harm", "suicide", "noose", "self-injury"]),
-];
-
-/// The topic that a prompt is about and that the model can't see, if there is one: a guess by its
-/// words, for a warning.
-pub fn unknown_topic(prompt: &str) -> Option<&'static str> {
-    let prompt = prompt.to_lowercase();
-    let is_part = |character: char| character.is_alphanumeric() || character == '-';
-    let words: Vec<&str> = prompt.split(|character| !is_part(character)).collect();
-    let about = |(_, known): &&(&str, &[&str])| words.iter().any(|word| known.contains(word));
-    UNKNOWN.iter().find(about).map(|(topic, _)| *topic)
-}
-
 /// The built-in model. Its files can't change, so their hashes are checked by a test
 /// instead of at every start.
 ///
@@ -155,13 +110,6 @@ mod tests {
             assert_eq!(manifest.files[name], hex(&Sha256::digest(bytes)), "{name}");
         }
         assert_eq!(manifest.files.len(), 3);
-    }
-
-    #[test]
-    fn prompts_about_what_it_never_saw_are_told_by_their_words() {
-        assert_eq!(unknown_topic("a Naked person"), Some("nudity"));
-        assert_eq!(unknown_topic("a noose (self-harm)"), Some("self-harm"));
-        assert_eq!(unknown_topic("a bloodhound in Essex"), None);
     }
 
     #[test]

@@ -14,7 +14,7 @@ use crate::vision::{ImageSpec, ModelCard, ModelKind, Resample, Resize, Tower, Vi
 /// A description that was read and makes sense.
 #[derive(Debug)]
 pub(super) struct Manifest {
-    card: ModelCard,
+    pub(super) card: ModelCard,
     text: TextSpec,
     tensors: TensorNames,
     /// SHA-256 (lower-case hexadecimal) by file name.
@@ -32,6 +32,7 @@ impl Manifest {
         let image = ImageSpec {
             size: written.image.size,
             resize: written.image.resize.into(),
+            shortest_edge: written.image.shortest_edge.unwrap_or(written.image.size),
             resample: written.image.resample.into(),
             mean: written.image.mean,
             std: written.image.std,
@@ -45,6 +46,7 @@ impl Manifest {
             image,
             context_length: written.text.context_length,
             licence: written.licence,
+            source: written.source,
         };
         let text = TextSpec {
             context_length: written.text.context_length,
@@ -80,8 +82,8 @@ struct Written {
     logit_bias: f32,
     files: BTreeMap<String, String>,
     /// Where the model came from; for people.
-    #[serde(default, rename = "source")]
-    _source: Option<String>,
+    #[serde(default)]
+    source: Option<String>,
     #[serde(default)]
     licence: Option<String>,
     #[serde(default)]
@@ -95,6 +97,8 @@ struct Written {
 struct WrittenImage {
     size: u32,
     resize: WrittenResize,
+    #[serde(default)]
+    shortest_edge: Option<u32>,
     resample: WrittenResample,
     mean: [f32; 3],
     std: [f32; 3],
@@ -207,6 +211,12 @@ impl Written {
             ("embedding_dim", "must be from 1 to 65536")
         } else if !(1..=4096).contains(&self.image.size) {
             ("image.size", "must be from 1 to 4096 pixels")
+        } else if self
+            .image
+            .shortest_edge
+            .is_some_and(|edge| !(self.image.size..=8192).contains(&edge))
+        {
+            ("image.shortest_edge", "must be from image.size to 8192 pixels")
         } else if !self.image.mean.iter().all(|mean| mean.is_finite()) {
             ("image.mean", "must be finite numbers")
         } else if !self.image.std.iter().all(|std| std.is_finite() && *std > 0.0) {

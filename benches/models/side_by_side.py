@@ -1,0 +1,187 @@
+"""modtool beside Hugging Face transformers, on the same files, in one run.
+
+    python side_by_side.py MODTOOL MODEL_FOLDER PICTURES [--variant int8] [--bench PREPROCESS]
+
+MODTOOL is the release binary, MODEL_FOLDER one that make_models.py made, PICTURES a folder. With
+--bench (the binary that `cargo bench --bench preprocess --no-run` builds) preparing one picture is
+measured too, on one core. Needs torch, transformers, Pillow and onnxruntime, which modtool is told
+to use. Times without start and loading: what is compared is the work on each picture.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import time
+
+import numpy
+import onnxruntime
+import torch
+import transformers
+from PIL import Image
+
+PROMPTS = [
+    "a handgun", "a rifle", "a receipt", "an identity card", "an ordinary photo", "a person",
+    "a landscape", "an animal",
+]
+BATCH = 8
+
+
+def seconds(call):
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def pipeline_rate(model, processor, tokenizer, files):
+    """As the zero-shot pipeline does it: a picture at a time, with all prompts."""
+    pipeline = transformers.pipeline(
+        "zero-shot-image-classification", model=model, image_processor=processor,
+        tokenizer=tokenizer, device="cpu",
+    )
+    pipeline(str(files[0]), candidate_labels=PROMPTS)
+    few = files[: max(8, len(files) // 4)]
+    return len(few) / seconds(lambda: [pipeline(str(f), candidate_labels=PROMPTS) for f in few])
+
+
+def equal_work_rate(model, processor, text, files):
+    """The same work as modtool's: batches of eight, texts embedded once."""
+
+    def run():
+        for start in range(0, len(files), BATCH):
+            pictures = [Image.open(f).convert("RGB") for f in files[start : start + BATCH]]
+            pixels = processor(images=pictures, return_tensors="pt")["pixel_values"]
+            features = model.get_image_features(pixel_values=pixels)
+            features = getattr(features, "pooler_output", features)
+            features = features / features.norm(dim=-1, keepdim=True)
+            (model.logit_scale.exp() * features @ text.T).softmax(-1)
+
+    with torch.inference_mode():
+        return len(files) / seconds(run)
+
+
+def modtool_rate(arguments, files, variant):
+    """`scan` of the folder, without what `scan` of one picture costs. Also the peak of memory."""
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        workspace, data, one = folder / "workspace", folder / "data", folder / "one"
+        for path in (workspace / "policies", data, one):
+            path.mkdir(parents=True)
+        lines = ["id: bench", "title: Bench", "prompts:"] + [f"  - {p}" for p in PROMPTS[:4]]
+        lines += ["contrast:"] + [f"  - {p}" for p in PROMPTS[4:]]
+        lines += ["thresholds: {review: 0.99, block: 0.999}", 'templates: ["{}"]']
+        (workspace / "policies" / "bench.yaml").write_text("\n".join(lines) + "\n")
+        (workspace / "modtool.yaml").write_text("neutral: []\n")
+        (one / files[0].name).write_bytes(files[0].read_bytes())
+        library = next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+        common = ["--workspace", str(workspace), "--data-dir", str(data), "--onnxruntime", str(library)]
+        add = ["model", "add", arguments.model, "--name", "m"]
+        subprocess.run([arguments.modtool, *common, *add, *(["--variant", variant] if variant else [])],
+                       check=True, capture_output=True)
+
+        def scan(where):
+            database = workspace / "modtool.db"
+            for end in ("", "-wal", "-shm"):
+                pathlib.Path(f"{database}{end}").unlink(missing_ok=True)
+            command = [arguments.modtool, *common, "--model", "m", "--quiet", "scan", str(where)]
+            start = time.perf_counter()
+            process = subprocess.Popen(command)
+            _, status, usage = os.wait4(process.pid, 0)
+            if os.waitstatus_to_exitcode(status) not in (0, 1):
+                raise SystemExit("modtool failed")
+            return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+        start, _ = min(scan(one) for _ in range(2))
+        whole, peak = scan(files[0].parent)
+        bytes_of = sum(f.stat().st_size for f in (data / "models" / "m").iterdir())
+        return (len(files) - 1) / (whole - start), peak, bytes_of / 2**20, start
+
+
+def prepare(arguments, files, size):
+    """Preparing one picture on one core: Pillow with numpy, as the image processors do it."""
+    picture = Image.open(files[0]).convert("RGB")
+    mean = numpy.array([0.48145466, 0.4578275, 0.40821073], numpy.float32)
+    std = numpy.array([0.26862954, 0.26130258, 0.27577711], numpy.float32)
+
+    def resized(picture):
+        width, height = picture.size
+        scale = size / min(width, height)
+        picture = picture.resize((int(width * scale), int(height * scale)), Image.BICUBIC)
+        left, top = (picture.width - size) // 2, (picture.height - size) // 2
+        picture = picture.crop((left, top, left + size, top + size))
+        values = numpy.asarray(picture, numpy.float32) / 255
+        return numpy.ascontiguousarray(((values - mean) / std).transpose(2, 0, 1))
+
+    def mean_ms(call):
+        call()
+        start, calls = time.perf_counter(), 0
+        while time.perf_counter() - start < 2:
+            call()
+            calls += 1
+        return 1000 * (time.perf_counter() - start) / calls
+
+    pillow_resize = mean_ms(lambda: resized(picture))
+    pillow_whole = mean_ms(lambda: resized(Image.open(files[0]).convert("RGB")))
+    run = subprocess.run(["taskset", "-c", "0", arguments.bench, str(files[0]), str(size)],
+                         check=True, capture_output=True, text=True)
+    ours = json.loads(run.stdout.strip().splitlines()[-1])
+    print(f"prepare {picture.size[0]} x {picture.size[1]} to {size}, one core:")
+    row = "  {:<34} Pillow {:8.2f} ms   modtool {:8.2f} ms   ratio {:.2f}"
+    print(row.format("resize, crop, normalise", pillow_resize, ours["resize_crop_normalise_ms"],
+                     pillow_resize / ours["resize_crop_normalise_ms"]))
+    print(row.format("from the file, decoded in full", pillow_whole, ours["from_file_exact_ms"],
+                     pillow_whole / ours["from_file_exact_ms"]))
+    print(row.format("from the file, as policies see it", pillow_whole, ours["from_file_ms"],
+                     pillow_whole / ours["from_file_ms"]))
+
+
+def main():
+    parser = argparse.ArgumentParser()
+    parser.add_argument("modtool")
+    parser.add_argument("model")
+    parser.add_argument("pictures")
+    parser.add_argument("--variant")
+    parser.add_argument("--bench")
+    parser.add_argument("--only-prepare", action="store_true")
+    arguments = parser.parse_args()
+    transformers.logging.set_verbosity_error()
+    torch.set_num_threads(len(os.sched_getaffinity(0)))
+    files = sorted(pathlib.Path(arguments.pictures).iterdir())
+    if arguments.bench:
+        prepare(arguments, files, 224)
+    if arguments.only_prepare:
+        return
+    model = transformers.AutoModel.from_pretrained(arguments.model).eval()
+    clip = model.config.model_type == "clip"
+    kinds = transformers.CLIPImageProcessor, transformers.SiglipImageProcessor
+    processor = kinds[0 if clip else 1].from_pretrained(arguments.model)
+    tokenizer = transformers.PreTrainedTokenizerFast(
+        tokenizer_file=str(pathlib.Path(arguments.model) / "tokenizer.json"),
+        pad_token="<|endoftext|>" if clip else "</s>", model_max_length=77 if clip else 64,
+    )
+    ids = tokenizer(PROMPTS, padding="max_length", return_tensors="pt")["input_ids"]
+    with torch.inference_mode():
+        text = model.get_text_features(input_ids=ids)
+        text = getattr(text, "pooler_output", text)
+        text = text / text.norm(dim=-1, keepdim=True)
+    plain = pipeline_rate(model, processor, tokenizer, files)
+    equal = equal_work_rate(model, processor, text, files)
+    ours, peak, size, start = modtool_rate(arguments, files, None)
+    print(f"{len(files)} pictures, {len(PROMPTS)} prompts, {torch.get_num_threads()} threads, "
+          f"torch {torch.__version__}, transformers {transformers.__version__}, "
+          f"ONNX Runtime {onnxruntime.__version__}")
+    print(f"  transformers pipeline          {plain:7.2f} pictures/s")
+    print(f"  transformers, equal work       {equal:7.2f}")
+    print(f"  modtool scan, fp32             {ours:7.2f}   {ours / plain:.2f} x the pipeline, "
+          f"{ours / equal:.2f} x equal work; peak {peak:.0f} MiB, model {size:.0f} MiB, "
+          f"ready after {start:.1f} s")
+    if arguments.variant:
+        ours, peak, size, start = modtool_rate(arguments, files, arguments.variant)
+        print(f"  modtool scan, {arguments.variant:<16} {ours:7.2f}   {ours / plain:.2f} x the "
+              f"pipeline, {ours / equal:.2f} x equal work; peak {peak:.0f} MiB, model {size:.0f} MiB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+//! After a change of the model: judges again what another model judged, newest first, whenever
+//! nothing newer waits.
+//!
+//! What is left to do is read from the store, so a run that ends in the middle is gone on with by
+//! the next. Vectors of different models are never mixed: each picture is encoded anew, unless the
+//! model in use saw it before.
+
+use std::path::PathBuf;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tracing::info;
+
+use crate::moderation::{Fingerprint, Sighting};
+use crate::store::StoreError;
+
+use super::Stop;
+use super::file::stat_regular;
+use super::reconcile::Scanner;
+use super::settle::{Candidate, Hint};
+
+/// So many sightings are asked for at once.
+const PAGE: u32 = 256;
+
+/// New uploads go first: while more files than this wait, nothing old is added to them.
+const FEW_WAITING: u64 = 32;
+
+/// Between two looks at how much waits.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Hands on every sighting below the roots that another model judged.
+pub(super) async fn judge_again(
+    roots: &[PathBuf],
+    fingerprint: &Fingerprint,
+    scanner: &Scanner,
+    mut stop: Stop,
+) -> Result<(), StoreError> {
+    let (store, monitor) = (&scanner.store, &scanner.monitor);
+    let mut left = store.count_judged_otherwise(fingerprint, roots).await?;
+    let (mut before, mut told) = (i64::MAX, false);
+    loop {
+        let page = store.judged_otherwise(fingerprint, roots, before, PAGE).await?;
+        let Some((last, _)) = page.last() else { break };
+        before = *last;
+        for (_, sighting) in page {
+            left = left.saturating_sub(1);
+            // What went away since stays judged as it was.
+            if stat_regular(&sighting.path).is_none() {
+                continue;
+            }
+            if !told {
+                info!(
+                    pictures = left + 1,
+                    "another model judged these; judging again, newest first"
+                );
+                told = true;
+            }
+            monitor.again.store(left, Ordering::Relaxed);
+            tokio::select! {
+                () = stop.requested() => return Ok(()),
+                handed = hand_on(scanner, sighting) => if !handed { return Ok(()) },
+            }
+        }
+    }
+    monitor.again.store(0, Ordering::Relaxed);
+    if told {
+        info!("everything is judged by the model in use");
+    }
+    Ok(())
+}
+
+/// Waits until little waits; answers whether the pipeline still takes candidates.
+async fn hand_on(scanner: &Scanner, sighting: Sighting) -> bool {
+    while scanner.monitor.waiting().0 > FEW_WAITING {
+        tokio::time::sleep(PAUSE).await;
+    }
+    scanner.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_ok()
+}
