@@ -5,6 +5,8 @@
 //! shows it, a page of the queue, a filter by text and by policy, processor time while nothing
 //! happens, memory before the first search, and a search over all vectors.
 
+#![expect(clippy::print_stdout, reason = "a benchmark prints what it measured")]
+
 use std::io::{Read as _, Write as _};
 use std::num::NonZero;
 use std::path::{Path, PathBuf};
@@ -159,7 +161,7 @@ fn dashboard(workspace: &Path, data: &Path) {
     let mut child = pair.slave.spawn_command(command).expect("the binary starts");
     let pid = child.process_id().expect("a pid");
     std::thread::spawn(move || {
-        let mut bytes = [0; 65_536];
+        let mut bytes = vec![0; 65_536];
         while let Ok(length @ 1..) = reader.read(&mut bytes) {
             shown.lock().expect("not poisoned").process(&bytes[..length]);
         }

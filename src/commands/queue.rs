@@ -182,7 +182,7 @@ async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<ExitCode> {
 
 fn policy_id(id: &str) -> anyhow::Result<PolicyId> {
     PolicyId::new(id.to_owned()).map_err(|_refused| {
-        UsageError(format!("{:?} is no policy's id; `modtool score` shows them", id)).into()
+        UsageError(format!("{id:?} is no policy's id; `modtool score` shows them")).into()
     })
 }
 

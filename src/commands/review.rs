@@ -105,6 +105,11 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
         let mut terminal = Terminal::new(CrosstermBackend::new(std::io::stdout()))?;
         let requests = gallery.requests();
         let perform = |effect: Effect| match effect {
+            // So that a test can see what a panic leaves behind.
+            #[cfg(debug_assertions)]
+            Effect::LoadNumbers { .. } if std::env::var_os("MODTOOL_DEBUG_PANIC").is_some() => {
+                panic!("asked to panic")
+            }
             Effect::Suspend => {
                 terminal::suspend();
                 // The loop listens as long as it runs.

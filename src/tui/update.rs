@@ -66,7 +66,6 @@ pub fn allows(state: &State, command: Command) -> bool {
             free.is_some() && detail.is_some_and(|detail| detail.flagging().next().is_some())
         }
         Command::Undo | Command::Redo => state.undoing.is_none(),
-        Command::Alike => detail.is_some(),
         Command::Reveal => {
             state.pictures == Pictures::Shown && detail.is_some() && state.reveal.next().is_some()
         }
@@ -76,7 +75,7 @@ pub fn allows(state: &State, command: Command) -> bool {
         Command::NextPolicy | Command::PreviousPolicy => {
             detail.is_some_and(|detail| detail.panels.len() > 1)
         }
-        Command::WhyDown | Command::WhyUp => detail.is_some(),
+        Command::WhyDown | Command::WhyUp | Command::Alike => detail.is_some(),
         Command::Down
         | Command::Up
         | Command::PageDown
@@ -223,54 +222,37 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         Command::Approve => decide(state, Action::Approve, effects),
         Command::Remove => decide(state, Action::Remove, effects),
         Command::Escalate => decide(state, Action::Escalate, effects),
-        Command::Repeat => {
-            if let Some(LastDecision { action, reason, note }) = state.last.clone() {
-                state.draft = Draft { reason, note };
-                decide(state, action, effects);
-            }
-        }
+        Command::Repeat => repeat(state, effects),
         Command::Mark => together::mark(state),
         Command::Reason => choose_reason(state, key),
         Command::Note => {
             state.mode = Mode::Note { text: state.draft.note.clone().unwrap_or_default() };
         }
-        Command::Undo => {
+        Command::Undo | Command::Redo => {
             let id = next_request(state);
             state.undoing = Some(id);
-            effects.push(Effect::Undo { id });
+            effects.push(match command {
+                Command::Undo => Effect::Undo { id },
+                _ => Effect::Redo { id },
+            });
         }
-        Command::Redo => {
-            let id = next_request(state);
-            state.undoing = Some(id);
-            effects.push(Effect::Redo { id });
-        }
-        Command::Reveal => {
-            if let (Some(step), Some(shown)) = (state.reveal.next(), state.shown()) {
-                state.reveal = step;
-                forget_picture(state, effects);
-                effects.push(Effect::Expose { item: shown.item, step });
-            }
-        }
+        Command::Reveal => reveal(state, effects),
         Command::Search => find::ask(state),
         Command::Alike => find::alike(state, effects),
-        Command::Numbers => match state.mode {
-            Mode::Numbers(_) => state.mode = Mode::Browse,
-            _ => {
-                let page = NumbersPage { request: None, numbers: None, scroll: 0 };
-                state.mode = Mode::Numbers(Box::new(page));
-                refresh_numbers(state, effects);
-            }
-        },
+        Command::Numbers => open_numbers(state, effects),
         Command::Text => {
             state.mode = Mode::Text { text: state.filter.text.clone().unwrap_or_default() };
         }
-        Command::Outcomes => {
-            let outcome = next_outcome(state.filter.outcome);
-            change_filter(state, QueueFilter { outcome, ..state.filter.clone() }, effects);
-        }
-        Command::Order => {
-            let order = next_order(state.filter.order);
-            change_filter(state, QueueFilter { order, ..state.filter.clone() }, effects);
+        Command::Outcomes | Command::Order | Command::States => {
+            let filter = state.filter.clone();
+            let filter = match command {
+                Command::Outcomes => {
+                    QueueFilter { outcome: next_outcome(filter.outcome), ..filter }
+                }
+                Command::Order => QueueFilter { order: next_order(filter.order), ..filter },
+                _ => next_lane(&filter),
+            };
+            change_filter(state, filter, effects);
         }
         Command::Hide => {
             state.reveal = Reveal::Hidden;
@@ -292,10 +274,6 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         Command::WhyDown => scroll_why(state, 1),
         Command::WhyUp => scroll_why(state, -1),
         Command::Filter => open_filter(state, effects),
-        Command::States => {
-            let filter = next_lane(&state.filter);
-            change_filter(state, filter, effects);
-        }
         Command::Help => {
             state.mode = match state.mode {
                 Mode::Help { .. } => Mode::Browse,
@@ -315,6 +293,32 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         }
         Command::Quit => effects.push(Effect::Quit),
     }
+}
+
+/// Decides the selected item as the one before.
+fn repeat(state: &mut State, effects: &mut Vec<Effect>) {
+    if let Some(LastDecision { action, reason, note }) = state.last.clone() {
+        state.draft = Draft { reason, note };
+        decide(state, action, effects);
+    }
+}
+
+fn reveal(state: &mut State, effects: &mut Vec<Effect>) {
+    if let (Some(step), Some(shown)) = (state.reveal.next(), state.shown()) {
+        state.reveal = step;
+        forget_picture(state, effects);
+        effects.push(Effect::Expose { item: shown.item, step });
+    }
+}
+
+fn open_numbers(state: &mut State, effects: &mut Vec<Effect>) {
+    if matches!(state.mode, Mode::Numbers(_)) {
+        state.mode = Mode::Browse;
+        return;
+    }
+    let page = NumbersPage { request: None, numbers: None, scroll: 0 };
+    state.mode = Mode::Numbers(Box::new(page));
+    refresh_numbers(state, effects);
 }
 
 /// Into the line that has the keyboard, if one has.

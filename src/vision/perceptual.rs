@@ -95,7 +95,11 @@ fn luma(values: &[f32], channels: usize) -> Vec<f32> {
 
 /// 0..=100: the sum of steps between neighbouring points, in percent of full contrast, / 90.
 fn quality(points: &[f32]) -> u8 {
-    #[expect(clippy::cast_possible_truncation, reason = "at most 100; the fraction is dropped")]
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "0 to 100; the fraction is dropped"
+    )]
     let step = |a: f32, b: f32| u32::from((((a - b) * 100.0) / 255.0).abs() as u8);
     let down = points.iter().zip(&points[POINTS..]).map(|(a, b)| step(*a, *b));
     let across = points.chunks_exact(POINTS).flat_map(|row| row.windows(2));

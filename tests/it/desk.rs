@@ -28,13 +28,13 @@ fn hash(bits: impl IntoIterator<Item = usize>) -> PerceptualHash {
     PerceptualHash { forms, quality: 80 }
 }
 
-fn hashed(mut judged: Judged, hash: PerceptualHash) -> Judged {
-    judged.facts.as_mut().expect("a picture").hash = Some(hash);
+fn hashed(mut judged: Judged, hash: &PerceptualHash) -> Judged {
+    judged.facts.as_mut().expect("a picture").hash = Some(*hash);
     judged
 }
 
 impl Bench {
-    async fn look(&self, name: &str, score: f32, hash: PerceptualHash) -> TaskId {
+    async fn look(&self, name: &str, score: f32, hash: &PerceptualHash) -> TaskId {
         let judged = hashed(self.judges.judged(name, name.as_bytes(), &[score, 0.1]), hash);
         let item = judged.item;
         self.judges.record(&self.store, judged, 1).await;
@@ -53,12 +53,12 @@ fn together(tasks: &[ReviewTask], action: Action, name: &str, at: i64) -> Vec<De
 #[tokio::test]
 async fn near_duplicates_are_one_row_and_the_most_pressing_leads() {
     let bench = Bench::new().await;
-    let first = bench.look("first.png", 0.6, hash(0..100)).await;
-    let near = bench.look("near.png", 0.5, hash(0..131)).await;
+    let first = bench.look("first.png", 0.6, &hash(0..100)).await;
+    let near = bench.look("near.png", 0.5, &hash(0..131)).await;
     assert_eq!(bench.groups().await, [(first, 2)]);
-    let far = bench.look("far.png", 0.55, hash((0..100).chain(200..232))).await;
+    let far = bench.look("far.png", 0.55, &hash((0..100).chain(200..232))).await;
     assert_eq!(bench.groups().await, [(first, 2), (far, 1)]);
-    let worst = bench.look("worst.png", 0.9, hash(1..100)).await;
+    let worst = bench.look("worst.png", 0.9, &hash(1..100)).await;
     assert_eq!(bench.groups().await, [(worst, 3), (far, 1)], "it leads, being the most pressing");
     let group = bench.store.group(worst).await.expect("read");
     let members: Vec<_> = group.iter().map(|task| task.id).collect();
@@ -86,22 +86,22 @@ async fn near_duplicates_are_one_row_and_the_most_pressing_leads() {
 #[tokio::test]
 async fn a_mirrored_copy_joins_and_a_hash_that_says_nothing_does_not() {
     let bench = Bench::new().await;
-    let upright = bench.look("a.png", 0.6, hash(0..100)).await;
+    let upright = bench.look("a.png", 0.6, &hash(0..100)).await;
     let mut mirrored = hash(150..250);
     mirrored.forms[2] = *hash(0..101).upright();
-    bench.look("mirrored.png", 0.5, mirrored).await;
+    bench.look("mirrored.png", 0.5, &mirrored).await;
     assert_eq!(bench.groups().await, [(upright, 2)]);
     let plain = PerceptualHash { quality: 49, ..hash(0..100) };
-    let plain = bench.look("plain.png", 0.55, plain).await;
+    let plain = bench.look("plain.png", 0.55, &plain).await;
     assert_eq!(bench.groups().await, [(upright, 2), (plain, 1)]);
 }
 
 #[tokio::test]
 async fn one_key_decides_a_group_and_one_undo_takes_all_back_and_one_redo_decides_again() {
     let bench = Bench::new().await;
-    let leader = bench.look("a.png", 0.6, hash(0..100)).await;
-    bench.look("b.png", 0.5, hash(0..101)).await;
-    bench.look("c.png", 0.55, hash(0..102)).await;
+    let leader = bench.look("a.png", 0.6, &hash(0..100)).await;
+    bench.look("b.png", 0.5, &hash(0..101)).await;
+    bench.look("c.png", 0.55, &hash(0..102)).await;
     let group = bench.store.group(leader).await.expect("read");
     let decisions = together(&group, Action::Remove, "ana", 2);
     let outcomes = bench.store.record_decisions(&decisions).await.expect("decided");
@@ -208,7 +208,7 @@ async fn a_lease_keeps_others_out_until_it_is_given_back_or_runs_out() {
 async fn two_desks_on_one_queue_never_both_decide_and_both_know_who_did() {
     let bench = Bench::new().await;
     for index in 0..60 {
-        bench.look(&format!("{index}.png"), 0.7, hash([index, index + 64, index + 128])).await;
+        bench.look(&format!("{index}.png"), 0.7, &hash([index, index + 64, index + 128])).await;
     }
     let mut desks = tokio::task::JoinSet::new();
     for name in ["ana", "bob"] {
@@ -404,7 +404,7 @@ async fn a_hash_is_stored_and_read_back_and_one_that_was_missing_comes_later() {
         known.and_then(|known| known.facts).and_then(|facts| facts.hash)
     };
     assert_eq!(stored().await, None);
-    bench.judges.record(&bench.store, hashed(without.clone(), hash([5])), 2).await;
+    bench.judges.record(&bench.store, hashed(without.clone(), &hash([5])), 2).await;
     assert_eq!(stored().await, Some(hash([5])));
 }
 
@@ -492,8 +492,8 @@ async fn no_verb_of_the_desk_walks_over_a_big_table() {
     tracing::subscriber::set_global_default(Collecting(Arc::clone(&seen))).expect("the only one");
     let bench = Bench::new().await;
     let store = &bench.store;
-    let leader = bench.look("a.png", 0.6, hash(0..100)).await;
-    bench.look("b.png", 0.5, hash(0..101)).await;
+    let leader = bench.look("a.png", 0.6, &hash(0..100)).await;
+    bench.look("b.png", 0.5, &hash(0..101)).await;
     bench.record("c.png", b"c", &[0.1, 0.1], 1).await;
     bench.record("c.png", b"changed", &[0.6, 0.6], 1).await;
     bench.judges.record(store, unread("d.png"), 2).await;
@@ -572,7 +572,7 @@ async fn no_verb_of_the_desk_walks_over_a_big_table() {
                 statement.split(|c| !is_word(c)).any(|word| word == table)
             };
             if scanned.is_some_and(|table| BIG.contains(&table) && named(table)) && !virtual_table {
-                walks += &format!("{step}:\n{statement}\n");
+                walks.extend([&step, ":\n", statement, "\n"]);
             }
         }
     }

@@ -21,6 +21,7 @@ use crate::tui::{Direction, Effect, Event, Key};
 /// Every row of the key table, every key in it and every place it works in: something happens.
 /// A new command must be added here, or this does not compile; a key that does nothing fails.
 #[test]
+#[expect(clippy::too_many_lines, reason = "one row for each command")]
 fn every_key_does_what_its_row_says() {
     let mut tried = HashSet::new();
     for binding in KEYS {
@@ -50,7 +51,7 @@ fn every_key_does_what_its_row_says() {
             let done = match binding.command {
                 Command::Approve => decided(Action::Approve),
                 Command::Remove => decided(Action::Remove),
-                Command::Escalate => decided(Action::Escalate),
+                Command::Escalate | Command::Repeat => decided(Action::Escalate),
                 Command::Reason if matches!(key, Key::Char('1' | '2')) => {
                     now.draft.reason.is_some()
                 }
@@ -58,7 +59,6 @@ fn every_key_does_what_its_row_says() {
                 Command::Note => matches!(now.mode, Mode::Note { .. }),
                 Command::Undo => asks(|effect| matches!(effect, Effect::Undo { .. })),
                 Command::Redo => asks(|effect| matches!(effect, Effect::Redo { .. })),
-                Command::Repeat => decided(Action::Escalate),
                 Command::Mark => match &now.mode {
                     Mode::Results(results) => results.marks.len() == 1,
                     _ => now.marks.len() == 1,

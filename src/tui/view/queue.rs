@@ -60,13 +60,13 @@ fn title(state: &State) -> String {
         title += outcome.as_str();
     }
     if let Some(text) = &filter.text {
-        title += &format!(" · “{}”", escape(text.as_bytes()));
+        title.extend([" · “", &escape(text.as_bytes()), "”"]);
     }
     if filter.order != QueueOrder::Pressing {
-        title += &format!(" · {} first", filter.order);
+        title.extend([" · ", filter.order.as_str(), " first"]);
     }
     if !state.marks.is_empty() {
-        title += &format!(" · {} marked", state.marks.len());
+        title.extend([" · ", &state.marks.len().to_string(), " marked"]);
     }
     title
 }

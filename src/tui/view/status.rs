@@ -68,22 +68,18 @@ fn selected_in_words(state: &State) -> String {
     }
     let Some(row) = state.selected() else { return String::new() };
     let task = &row.task;
-    let mut words = format!("{} of {}: ", state.queue.selected + 1, waiting(state));
-    words += label(task);
-    if let Some(score) = task.score {
-        words += &format!(" {score:.2}");
-    }
-    words += &format!(" {}", task.outcome);
-    if task.state != crate::moderation::ReviewState::Open {
-        words += &format!(", {}", task.state);
-    }
-    if task.group > 1 {
-        words += &format!(", {} near-duplicates", task.group);
-    }
-    if state.marks.contains(&task.id) {
-        words += ", marked";
-    }
-    words + ", " + &file_name(&task.path)
+    let place = format!("{} of {}:", state.queue.selected + 1, waiting(state));
+    let score = task.score.map(|score| format!("{score:.2}"));
+    let what = [Some(place), Some(label(task).to_owned()), score, Some(task.outcome.to_string())];
+    let escalated = task.state != crate::moderation::ReviewState::Open;
+    let more = [
+        escalated.then(|| task.state.to_string()),
+        (task.group > 1).then(|| format!("{} near-duplicates", task.group)),
+        state.marks.contains(&task.id).then(|| "marked".to_owned()),
+        Some(file_name(&task.path)),
+    ];
+    let what = what.into_iter().flatten().collect::<Vec<_>>().join(" ");
+    std::iter::once(what).chain(more.into_iter().flatten()).collect::<Vec<_>>().join(", ")
 }
 
 /// How many rows there are, as far as is known.

@@ -6,11 +6,12 @@ use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use portable_pty::{Child, CommandBuilder, PtySize, native_pty_system};
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::until;
 use super::workspace::PATIENCE;
 
-/// A program under way in a terminal of 120 × 40; killed when it is dropped.
+/// A program under way in a terminal; killed when it is dropped.
 pub struct Terminal {
     child: Box<dyn Child + Send + Sync>,
     keyboard: Arc<Mutex<Box<dyn Write + Send>>>,
@@ -19,10 +20,18 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Starts the command. The terminal answers, as real ones do, when it is asked what it is.
+    /// Starts the command in a terminal of 120 × 40.
     pub fn start(command: &Command) -> Self {
-        let (rows, columns) = (NonZero::new(40).expect("40"), NonZero::new(120).expect("120"));
-        let size = PtySize { rows: 40, cols: 120, pixel_width: 0, pixel_height: 0 };
+        Self::sized(command, 120, 40)
+    }
+
+    /// Starts the command. The terminal answers, as real ones do, when it is asked what it is.
+    pub fn sized(command: &Command, width: u16, height: u16) -> Self {
+        let rows = NonZero::new(height).expect("some rows");
+        let columns = NonZero::new(width).expect("some columns");
+        // Letters of 10 × 20 pixels.
+        let (pixel_width, pixel_height) = (width * 10, height * 20);
+        let size = PtySize { rows: height, cols: width, pixel_width, pixel_height };
         let pair = native_pty_system().openpty(size).expect("a pseudo-terminal");
         let mut builder = CommandBuilder::new(command.get_program());
         builder.args(command.get_args());
@@ -87,6 +96,20 @@ impl Terminal {
             });
         }));
         assert!(found.is_ok(), "{text:?} is not on the screen:\n{}", lock(&last));
+    }
+
+    /// Sends a signal to the program.
+    pub fn signal(&self, signal: Signal) {
+        let pid = self.child.process_id().and_then(|pid| i32::try_from(pid).ok());
+        let pid = Pid::from_raw(pid.expect("a pid")).expect("a pid is not 0");
+        kill_process(pid, signal).expect("the signal is sent");
+    }
+
+    /// Waits until these bytes were written to the terminal.
+    pub fn wrote(&self, what: &str, bytes: &[u8]) {
+        until(what, PATIENCE, || {
+            self.output().windows(bytes.len()).any(|window| window == bytes).then_some(())
+        });
     }
 
     /// Everything that was ever written to the terminal.
