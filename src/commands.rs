@@ -2,16 +2,24 @@
 //!
 //! Errors end up here, are printed once with what to do next, and become an exit code.
 
+mod audit;
 mod clock;
 mod completions;
 mod doctor;
+mod erase;
 mod export;
+mod hooks;
 mod init;
 mod model;
 mod output;
+mod policy;
 mod probe;
 mod progress;
+mod quarantine;
 mod queue;
+mod reload;
+mod rescore;
+mod retention;
 mod review;
 mod runtime;
 mod scan;
@@ -59,6 +67,15 @@ enum Command {
     Review(review::ReviewArgs),
     Queue(queue::QueueArgs),
     Stats(stats::StatsArgs),
+    Policy(policy::PolicyArgs),
+    Rescore(rescore::RescoreArgs),
+    Quarantine(quarantine::QuarantineArgs),
+    Restore(quarantine::RestoreArgs),
+    Purge(quarantine::PurgeArgs),
+    Erase(erase::EraseArgs),
+    Retention(retention::RetentionArgs),
+    Audit(audit::AuditArgs),
+    Hooks(hooks::HooksArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
     Init(init::InitArgs),
@@ -113,6 +130,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Review(args) => review::run(args, config).await,
             Command::Queue(args) => queue::run(args, &config).await,
             Command::Stats(args) => stats::run(&args, &config).await,
+            Command::Policy(args) => policy::run(args, &config).await,
+            Command::Rescore(args) => rescore::run(&args, &config).await,
+            Command::Quarantine(args) => quarantine::list(&args, &config).await,
+            Command::Restore(args) => quarantine::restore(&args, &config).await,
+            Command::Purge(args) => quarantine::purge(&args, &config).await,
+            Command::Erase(args) => erase::run(args, &config).await,
+            Command::Retention(args) => retention::run(&args, &config).await,
+            Command::Audit(args) => audit::run(&args, &config).await,
+            Command::Hooks(args) => hooks::run(&args, &config).await,
             Command::Status(args) => status::run(&args, &config).await,
             Command::Export(args) => export::run(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),

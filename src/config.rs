@@ -33,7 +33,62 @@ pub struct Config {
     pub watch: WatchConfig,
     /// Who reviews, and how.
     pub review: ReviewConfig,
+    /// What verdicts and decisions do.
+    pub actions: ActionsConfig,
+    /// What is deleted after how many days; nothing by default.
+    pub retention: RetentionConfig,
+    /// Programs that are told what happened.
+    pub hooks: Vec<HookConfig>,
 }
+
+/// What verdicts and decisions do.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct ActionsConfig {
+    /// The chance with which an unflagged picture is sent to a person, 0..=1.
+    pub audit_rate: f64,
+    /// Whether stored embeddings are judged again at once when a policy changes.
+    pub rescore_on_change: bool,
+    /// Automatic holds in 24 hours, at most.
+    pub daily_hold_cap: u64,
+    /// Seconds between a decision and its effect on files.
+    pub grace_seconds: u64,
+}
+
+/// What is deleted after how many days.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RetentionConfig {
+    /// Scores of items that were last seen so long ago.
+    pub verdicts_days: Option<u32>,
+    /// Embeddings of items that were last seen so long ago.
+    pub embeddings_days: Option<u32>,
+    /// Tasks that were decided so long ago, with their decisions and notes.
+    pub done_tasks_days: Option<u32>,
+}
+
+/// One program that is told what happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HookConfig {
+    /// Its name.
+    pub name: String,
+    /// `verdict`, `decision`, `action`.
+    pub on: Vec<String>,
+    /// Program and arguments, or nothing.
+    pub command: Vec<String>,
+    /// Address of a webhook, if it is none of the above.
+    pub webhook: Option<String>,
+    /// File with the secret that signs what is sent.
+    pub secret_file: Option<PathBuf>,
+    /// Seconds that it may take.
+    pub timeout_seconds: u64,
+    /// Tries of one event until it is given up.
+    pub attempts: u32,
+    /// Milliseconds between the first and the second try.
+    pub pause_ms: u64,
+}
+
+/// What a hook can listen to.
+pub const HOOK_EVENTS: &[&str] = &["verdict", "decision", "action"];
 
 /// What runs the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -160,6 +215,14 @@ impl Config {
                 exposure_budget: review.exposure_budget,
                 break_minutes: review.break_minutes,
             },
+            actions: ActionsConfig {
+                audit_rate: written.audit_rate.value,
+                rescore_on_change: written.rescore_on_change,
+                daily_hold_cap: written.daily_hold_cap,
+                grace_seconds: review.grace_seconds.value,
+            },
+            retention: written.retention,
+            hooks: written.hooks.into_iter().map(|hook| hook.value.resolved(&workspace)).collect(),
             workspace,
             data_dir,
         }
@@ -168,6 +231,11 @@ impl Config {
     /// The database of the workspace.
     pub fn database(&self) -> PathBuf {
         self.workspace.join("modtool.db")
+    }
+
+    /// The folder of removed and held files of the workspace; it need not exist.
+    pub fn quarantine(&self) -> PathBuf {
+        self.workspace.join("quarantine")
     }
 
     /// The folder of policies of the workspace; it need not exist.
@@ -224,10 +292,93 @@ struct Settings {
     watch: WatchSettings,
     review: ReviewSettings,
     audit_rate: Spanned<f64>,
-    rescore_on_change: Spanned<bool>,
-    daily_hold_cap: Option<Spanned<u64>>,
-    retention: Spanned<BTreeMap<String, Option<u64>>>,
-    hooks: Spanned<Vec<serde::de::IgnoredAny>>,
+    rescore_on_change: bool,
+    daily_hold_cap: u64,
+    retention: RetentionConfig,
+    hooks: Vec<Spanned<HookSettings>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct HookSettings {
+    name: String,
+    on: Vec<String>,
+    #[serde(default)]
+    command: Vec<String>,
+    webhook: Option<String>,
+    secret_file: Option<PathBuf>,
+    #[serde(default = "ten_seconds")]
+    timeout_seconds: u64,
+    #[serde(default = "ten_attempts")]
+    attempts: u32,
+    #[serde(default = "one_second")]
+    pause_ms: u64,
+}
+
+fn ten_seconds() -> u64 {
+    10
+}
+
+fn ten_attempts() -> u32 {
+    10
+}
+
+fn one_second() -> u64 {
+    1000
+}
+
+impl HookSettings {
+    /// What is wrong with it, and what to do.
+    fn problem(&self) -> Option<(String, &'static str)> {
+        let HookSettings { name, on, command, webhook, .. } = self;
+        if name.is_empty() || name.len() > 64 || name.chars().any(char::is_control) {
+            let hint = "what it was told is kept under its name";
+            return Some(("a hook needs a name of 1 to 64 characters".to_owned(), hint));
+        }
+        let unknown = on.iter().find(|event| !HOOK_EVENTS.contains(&event.as_str()));
+        if let Some(event) = unknown {
+            return Some((
+                format!("`{event}` is no event"),
+                "it is one of verdict, decision, action",
+            ));
+        }
+        if on.is_empty() {
+            return Some(("`on` is empty".to_owned(), "such as `on: [decision, action]`"));
+        }
+        let is_http = |url: &String| url.starts_with("https://") || url.starts_with("http://");
+        match (command.is_empty(), webhook) {
+            (true, None) | (false, Some(_)) => {
+                let hint = "`command: [program, argument]`, or `webhook: https://…`";
+                Some(("a hook has a command or a webhook".to_owned(), hint))
+            }
+            (true, Some(url)) if !is_http(url) => {
+                Some(("a webhook is an http or https address".to_owned(), "https://example.org/…"))
+            }
+            _ if !(1..=300).contains(&self.timeout_seconds) => {
+                Some(("timeout_seconds is 1 to 300".to_owned(), "the default is 10"))
+            }
+            _ if !(1..=100).contains(&self.attempts) => {
+                Some(("attempts is 1 to 100".to_owned(), "the default is 10"))
+            }
+            _ if !(10..=600_000).contains(&self.pause_ms) => {
+                Some(("pause_ms is 10 to 600000".to_owned(), "the default is 1000"))
+            }
+            _ => None,
+        }
+    }
+
+    fn resolved(self, workspace: &Path) -> HookConfig {
+        HookConfig {
+            name: self.name,
+            on: self.on,
+            command: self.command,
+            webhook: self.webhook,
+            secret_file: self.secret_file.map(|file| workspace.join(file)),
+            timeout_seconds: self.timeout_seconds,
+            attempts: self.attempts,
+            pause_ms: self.pause_ms,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize)]
@@ -261,7 +412,7 @@ struct WatchSettings {
 struct ReviewSettings {
     reviewer: Option<String>,
     pictures: Spanned<String>,
-    grace_seconds: Option<Spanned<u64>>,
+    grace_seconds: Spanned<u64>,
     keys: BTreeMap<String, String>,
     exposure_budget: Option<u64>,
     break_minutes: Option<u32>,
@@ -282,10 +433,10 @@ impl Default for Settings {
             watch: WatchSettings::default(),
             review: ReviewSettings::default(),
             audit_rate: nowhere(0.0),
-            rescore_on_change: nowhere(false),
-            daily_hold_cap: None,
-            retention: nowhere(BTreeMap::new()),
-            hooks: nowhere(Vec::new()),
+            rescore_on_change: false,
+            daily_hold_cap: 200,
+            retention: RetentionConfig::default(),
+            hooks: Vec::new(),
         }
     }
 }
@@ -327,7 +478,7 @@ impl Default for ReviewSettings {
         Self {
             reviewer: None,
             pictures: nowhere("auto".to_owned()),
-            grace_seconds: None,
+            grace_seconds: nowhere(30),
             keys: BTreeMap::new(),
             exposure_budget: None,
             break_minutes: None,
@@ -369,17 +520,18 @@ impl Settings {
         let hint = format!("it is one of {}", PICTURES.join(", "));
         problems.unless(known, pictures, "an unknown way to show pictures", &hint);
 
-        problems.later(self.audit_rate.value == 0.0, &self.audit_rate, "audit_rate");
-        let rescore = &self.rescore_on_change;
-        problems.later(!rescore.value, rescore, "rescore_on_change");
-        if let Some(cap) = &self.daily_hold_cap {
-            problems.later(false, cap, "daily_hold_cap");
-        }
-        let kept = self.retention.value.values().all(Option::is_none);
-        problems.later(kept, &self.retention, "retention");
-        problems.later(self.hooks.value.is_empty(), &self.hooks, "hooks");
-        if let Some(grace) = &self.review.grace_seconds {
-            problems.later(false, grace, "review.grace_seconds");
+        let fits = (0.0..=1.0).contains(&self.audit_rate.value);
+        let hint = "0.01 sends one unflagged picture in a hundred to a person";
+        problems.unless(fits, &self.audit_rate, "audit_rate is a share from 0 to 1", hint);
+        let grace = &self.review.grace_seconds;
+        let fits = grace.value <= 86_400;
+        problems.unless(fits, grace, "grace_seconds is at most 86400", "the default is 30");
+        for (index, hook) in self.hooks.iter().enumerate() {
+            if let Some((what, hint)) = hook.value.problem() {
+                problems.unless(false, hook, &what, hint);
+            }
+            let twice = self.hooks[..index].iter().any(|other| other.value.name == hook.value.name);
+            problems.unless(!twice, hook, "two hooks have this name", "give each its own");
         }
         problems.found
     }
@@ -396,12 +548,6 @@ impl Problems<'_> {
             let problem = YamlProblem::at(self.file, place.referenced, what).with_hint(hint);
             self.found.push(problem);
         }
-    }
-
-    /// Accepting such a field silently would promise something that does not happen.
-    fn later<T>(&mut self, unset: bool, place: &Spanned<T>, field: &str) {
-        let what = format!("`{field}` is not supported by this version yet");
-        self.unless(unset, place, &what, "remove the line");
     }
 }
 
@@ -446,7 +592,7 @@ mod tests {
 
     #[test]
     fn every_problem_is_told_with_its_place() {
-        let yaml = "limits: {side: 0}\nwatch:\n  poll: maybe\naudit_rate: 0.01\n";
+        let yaml = "limits: {side: 0}\nwatch:\n  poll: maybe\naudit_rate: 1.01\n";
         let Err(ConfigError::Settings(problems)) = resolved(yaml, &[]) else {
             panic!("must be refused")
         };
@@ -457,11 +603,41 @@ mod tests {
     }
 
     #[test]
-    fn what_this_version_can_not_do_is_refused() {
-        for yaml in ["hooks: [{}]", "retention: {verdicts_days: 3}"] {
-            let error = resolved(yaml, &[]).expect_err("must be refused").to_string();
-            assert!(error.contains("not supported by this version yet"), "{error}");
+    fn hooks_are_read_and_every_mistake_is_told() {
+        let good = "hooks:\n- {name: a, on: [verdict], command: [cat, -u]}\n\
+                    - {name: b, on: [decision, action], webhook: 'https://x.example/h', \
+                       secret_file: hook.secret, timeout_seconds: 3}\n";
+        let config = resolved(good, &[]).expect("good settings");
+        assert_eq!(config.hooks[0].command, ["cat", "-u"]);
+        assert_eq!((config.hooks[0].timeout_seconds, config.hooks[0].attempts), (10, 10));
+        let secret = config.hooks[1].secret_file.as_ref().expect("a file");
+        assert!(secret.is_absolute() && secret.ends_with("hook.secret"));
+        for wrong in [
+            "{name: '', on: [verdict], command: [cat]}",
+            "{name: a, on: [], command: [cat]}",
+            "{name: a, on: [verdicts], command: [cat]}",
+            "{name: a, on: [verdict]}",
+            "{name: a, on: [verdict], command: [cat], webhook: 'https://x.example'}",
+            "{name: a, on: [verdict], webhook: 'ftp://x.example'}",
+            "{name: a, on: [verdict], command: [cat], attempts: 0}",
+        ] {
+            let error = resolved(&format!("hooks: [{wrong}]"), &[]).expect_err(wrong);
+            assert!(error.to_string().contains(":1:"), "{error}");
         }
+        let twice = good.replace("name: b", "name: a");
+        assert!(resolved(&twice, &[]).expect_err("twice").to_string().contains("two hooks"));
+    }
+
+    #[test]
+    fn what_verdicts_and_decisions_do_has_defaults() {
+        let config = resolved("", &[]).expect("good settings");
+        let ActionsConfig { audit_rate, rescore_on_change, daily_hold_cap, grace_seconds } =
+            config.actions;
+        assert!(audit_rate.abs() < 1e-12 && !rescore_on_change);
+        assert_eq!((daily_hold_cap, grace_seconds), (200, 30));
+        assert_eq!(config.retention, RetentionConfig::default());
+        let config = resolved("retention: {embeddings_days: 30, verdicts_days: null}", &[]);
+        assert_eq!(config.expect("good").retention.embeddings_days, Some(30));
     }
 
     #[test]

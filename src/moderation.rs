@@ -7,7 +7,10 @@ pub mod audit;
 pub mod embedding;
 pub mod escape;
 pub mod histogram;
+pub mod history;
 pub mod item;
+pub mod many;
+pub mod measure;
 pub mod perceptual;
 pub mod policy;
 pub mod review;
@@ -19,10 +22,14 @@ pub mod verdict;
 pub use audit::{AuditEvent, AuditKind, ChainHash};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};
 pub use histogram::ScoreHistogram;
+pub use history::DecidedItem;
 pub use item::{ItemId, Sighting};
+pub use many::ManyScorer;
+pub use measure::{Calibration, Counts, Labelled, RecallEstimate, Sample, Share};
 pub use perceptual::PerceptualHash;
 pub use policy::{
-    Mode, Policy, PolicyHash, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
+    Arming, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyHash, PolicyId, Prompt,
+    SafeView, Scope, Scoring, Severity, Thresholds,
 };
 pub use review::{
     Action, Decision, DecisionId, DecisionOutcome, FoundItem, Lane, Lease, PastDecision,

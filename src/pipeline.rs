@@ -6,6 +6,7 @@
 //! is stopped; closed channels drain the rest. What was not let in yet stays in the folder, which
 //! is the overflow store, and is found at the next start.
 
+mod act;
 mod again;
 mod embed;
 mod file;
@@ -14,6 +15,7 @@ mod once;
 mod prepare;
 mod reconcile;
 mod record;
+mod rescore;
 mod settle;
 mod walk;
 mod watch;
@@ -31,13 +33,15 @@ use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::Encoder;
 use crate::vision::decode::Limits;
 
+pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
 pub use monitor::{Monitor, now};
 pub use once::judge_named;
+pub use rescore::{Rescored, rescore};
 pub use settle::SettleTimes;
 pub use walk::Excluded;
 pub use watch::{WatchTimes, Watching};
 
-use embed::Embedder;
+use embed::{Embedder, Rules};
 use prepare::{Prepared, Preparer};
 use reconcile::{NoPictures, Scanner};
 use record::Recorder;
@@ -65,6 +69,8 @@ pub struct Stages {
     pub classifiers: Vec<Classifier>,
     /// The same, as the store numbers them.
     pub judged_by: JudgedBy,
+    /// Where newer policies come from, if they may change while the run lasts.
+    pub reload: Option<Reload>,
     /// What a decoder may cost.
     pub limits: Limits,
     /// When a file counts as written.
@@ -80,6 +86,10 @@ pub struct Stages {
     /// Called with every verdict once it is written down.
     pub on_verdict: OnVerdict,
 }
+
+/// Asked every second, on a thread of its own: answers new policies, embedded by the model and
+/// announced to the store, when there are any that are good.
+pub type Reload = Box<dyn FnMut(&dyn Encoder) -> Option<(Vec<Classifier>, JudgedBy)> + Send>;
 
 /// Called with every verdict once it is written down.
 pub type OnVerdict = Box<dyn Fn(&Judged, &Recorded) + Send + Sync>;
@@ -113,7 +123,8 @@ pub async fn run(
     let (to_model, to_model_in) = mpsc::channel::<Prepared>((lanes + 1) * stages.batch);
     let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, encoder, classifiers, judged_by, monitor, on_verdict, .. } = stages;
+    let Stages { store, encoder, classifiers, judged_by, reload, monitor, on_verdict, .. } = stages;
+    let rules = Arc::new(Rules::new(classifiers, judged_by));
 
     let fingerprint = encoder.model().fingerprint.clone();
     let scanner = Scanner {
@@ -156,12 +167,18 @@ pub async fn run(
         });
     }
     drop((preparer, to_model));
-    let classifiers: Arc<[Classifier]> = classifiers.into();
+    if let Some(reload) = reload {
+        let (encoder, rules, stop) = (Arc::clone(&encoder), Arc::clone(&rules), stop.clone());
+        tasks.spawn(async move {
+            embed::renew(reload, encoder, rules, stop).await;
+            Ok(())
+        });
+    }
     let to_model_in = Arc::new(Mutex::new(to_model_in));
     for _ in 0..lanes {
         let embedder = Embedder {
             encoder: Arc::clone(&encoder),
-            classifiers: Arc::clone(&classifiers),
+            rules: Arc::clone(&rules),
             batch: stages.batch,
             monitor: Arc::clone(&monitor),
             stop: stop.clone(),
@@ -174,7 +191,7 @@ pub async fn run(
     }
     drop((encoder, judged));
     tasks.spawn(async move {
-        let recorder = Recorder { store, judged_by, monitor, on_verdict, feedback, stop };
+        let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
         Ok(recorder.run(judged_in).await?)
     });
 

@@ -12,7 +12,8 @@ use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
 use crate::moderation::{
-    Mode, Policy, PolicyId, Prompt, SafeView, Scope, Scoring, Severity, Thresholds,
+    Arming, Calibration, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyId, Prompt,
+    SafeView, Scope, Scoring, Severity, Thresholds,
 };
 use crate::yaml_file::{self, YamlProblem};
 
@@ -68,7 +69,10 @@ pub struct PolicyFile {
     pub policy: Arc<Policy>,
     /// The file it was read from.
     pub file: PathBuf,
+    id_place: Location,
     scoring_place: Location,
+    thresholds_place: Location,
+    calibration_place: Option<Location>,
     /// Of the prompts, then the contrast prompts.
     prompt_places: Vec<Location>,
 }
@@ -81,6 +85,22 @@ impl PolicyFile {
             Some(place) => YamlProblem::at(&self.file, *place, what),
             None => YamlProblem::of_file(Path::new("modtool.yaml"), what),
         }
+    }
+
+    /// A problem of the line `id:`.
+    pub fn id_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        YamlProblem::at(&self.file, self.id_place, what)
+    }
+
+    /// The line of `thresholds:`, counted from 1.
+    pub fn thresholds_line(&self) -> u64 {
+        self.thresholds_place.line()
+    }
+
+    /// A problem of the line `calibration:`.
+    pub fn calibration_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        let place = self.calibration_place.unwrap_or(Location::UNKNOWN);
+        YamlProblem::at(&self.file, place, what)
     }
 
     /// A problem of the line `scoring:`.
@@ -103,6 +123,38 @@ pub fn starter(defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
         .iter()
         .map(|(name, text)| (PathBuf::from("starter policies").join(name), Ok((*text).to_owned())));
     collect(files, defaults)
+}
+
+/// The policies of a folder, or the one of a file.
+///
+/// # Errors
+/// Those of [`load_dir`].
+pub fn load(path: &Path, defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    if path.is_dir() {
+        return load_dir(path, defaults);
+    }
+    collect(std::iter::once((path.to_owned(), yaml_file::read(path))), defaults)
+}
+
+/// What is no error and most likely not meant: a prompt that two policies look for, because each
+/// of its pictures then opens a task for both.
+pub fn shared_prompts(files: &[PolicyFile]) -> Vec<YamlProblem> {
+    let mut seen: BTreeMap<String, &PolicyFile> = BTreeMap::new();
+    let mut problems = Vec::new();
+    for file in files {
+        for (index, prompt) in file.policy.prompts.iter().enumerate() {
+            let text = prompt.text.trim().to_lowercase();
+            if let Some(first) = seen.get(&text) {
+                let what =
+                    format!("the policy `{}` looks for `{}` too", first.policy.id, prompt.text);
+                let hint = "leave it to one of the two, or say more exactly what each looks for";
+                problems.push(file.prompt_problem(index, what).with_hint(hint));
+            } else {
+                seen.insert(text, file);
+            }
+        }
+    }
+    problems
 }
 
 /// Every `*.yaml` and `*.yml` file of a folder (not of its subfolders), by policy id.
@@ -185,6 +237,8 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile,
     let scope = problems.check(&written.scope, hint, |scope| {
         Scope::new(scope.include.clone(), scope.exclude.clone())
     });
+    let arming = problems.arming(&written);
+    let calibration = problems.calibration(written.calibration.as_ref());
     let (Some(id), Some(thresholds), Some(scope), true) =
         (id, thresholds, scope, problems.found.is_empty())
     else {
@@ -207,12 +261,19 @@ pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile,
         thresholds,
         scope,
         safe_view: written.safe_view,
+        on_block: written.on_block,
+        arming,
+        inherit: false,
+        calibration,
     };
     let all_prompts = written.prompts.iter().chain(&written.contrast);
     Ok(PolicyFile {
         policy: Arc::new(policy),
         file: file.to_owned(),
+        id_place: written.id.referenced,
         scoring_place: written.scoring.referenced,
+        thresholds_place: written.thresholds.referenced,
+        calibration_place: written.calibration.as_ref().map(|written| written.referenced),
         prompt_places: all_prompts.map(|prompt| prompt.referenced).collect(),
     })
 }
@@ -297,6 +358,39 @@ impl Problems<'_> {
         }
     }
 
+    fn arming(&mut self, written: &PolicyYaml) -> Arming {
+        let mut arming = Arming::default();
+        if let Some(precision) = &written.min_precision {
+            arming.min_precision = precision.value;
+            if !(0.0 < precision.value && precision.value < 1.0) {
+                let what = format!("{} is no share between 0 and 1", precision.value);
+                self.at(precision, what, "0.95: at least 95 of 100 Blocks are right");
+            }
+        }
+        if let Some(decisions) = &written.min_decisions {
+            arming.min_decisions = decisions.value;
+            if decisions.value == 0 {
+                let hint = "200 is a good number; a policy must earn the right to hold files";
+                self.at(decisions, "`min_decisions` is at least 1", hint);
+            }
+        }
+        arming
+    }
+
+    fn calibration(
+        &mut self,
+        written: Option<&Spanned<CalibrationYaml>>,
+    ) -> Option<FittedCalibration> {
+        let written = written?;
+        let CalibrationYaml { slope, intercept, fitted_for } = &written.value;
+        if !(slope.is_finite() && *slope > 0.0 && intercept.is_finite()) {
+            let hint = "take the line that `modtool policy suggest` prints, or remove it";
+            self.at(written, "these two numbers are no calibration", hint);
+        }
+        let calibration = Calibration { slope: *slope, intercept: *intercept };
+        Some(FittedCalibration { calibration, fitted_for: FittedFor(fitted_for.clone()) })
+    }
+
     fn templates(&mut self, templates: &[Spanned<String>]) {
         if templates.is_empty() {
             self.found.push(
@@ -339,11 +433,21 @@ struct PolicyYaml {
     scope: Spanned<ScopeYaml>,
     #[serde(default = "blur", deserialize_with = "spelled_safe_view")]
     safe_view: SafeView,
-    on_block: Option<Spanned<String>>,
+    #[serde(default = "nothing_on_block", deserialize_with = "spelled_on_block")]
+    on_block: OnBlock,
     views: Option<Spanned<String>>,
-    min_precision: Option<Spanned<f64>>,
+    min_precision: Option<Spanned<f32>>,
     min_decisions: Option<Spanned<u64>>,
     inherit: Option<Spanned<bool>>,
+    calibration: Option<Spanned<CalibrationYaml>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CalibrationYaml {
+    slope: f32,
+    intercept: f32,
+    fitted_for: String,
 }
 
 impl PolicyYaml {
@@ -351,18 +455,8 @@ impl PolicyYaml {
     /// would promise a moderator something that does not happen.
     fn later_fields(&self, problems: &mut Problems) {
         let later = "this version does not support it yet; remove the line";
-        if let Some(field) = self.on_block.as_ref().filter(|field| field.value != "none") {
-            let what = format_args!("`on_block: {}` does nothing yet", field.value).to_string();
-            problems.at(field, what, "this version only opens a task; remove the line");
-        }
         if let Some(field) = self.views.as_ref().filter(|field| field.value != "whole") {
             problems.at(field, format_args!("`views: {}`", field.value), later);
-        }
-        if let Some(field) = &self.min_precision {
-            problems.at(field, "`min_precision`", later);
-        }
-        if let Some(field) = &self.min_decisions {
-            problems.at(field, "`min_decisions`", later);
         }
         if let Some(field) = self.inherit.as_ref().filter(|field| field.value) {
             problems.at(field, "`inherit: true`", later);
@@ -450,6 +544,10 @@ fn blur() -> SafeView {
     SafeView::Blur
 }
 
+fn nothing_on_block() -> OnBlock {
+    OnBlock::None
+}
+
 fn all_paths() -> Vec<String> {
     vec!["**".to_owned()]
 }
@@ -475,6 +573,7 @@ spelled_as!(spelled_severity, Severity);
 spelled_as!(spelled_mode, Mode);
 spelled_as!(spelled_scoring, Scoring);
 spelled_as!(spelled_safe_view, SafeView);
+spelled_as!(spelled_on_block, OnBlock);
 
 #[cfg(test)]
 mod tests {
@@ -500,7 +599,9 @@ mod tests {
              prompts:\n  - a handgun\n  - {text: a hunting knife, weight: 2}\n\
              contrast: [a water pistol]\ntemplates: ['a close-up of {}']\nscoring: independent\n\
              thresholds: {review: 0.55, block: 0.95}\nscope: {exclude: ['avatars/**']}\n\
-             safe_view: hidden\non_block: none\nviews: whole\ninherit: false\n",
+             safe_view: hidden\non_block: hold\nviews: whole\ninherit: false\n\
+             min_precision: 0.9\nmin_decisions: 50\n\
+             calibration: {slope: 1.5, intercept: -0.5, fitted_for: a-b}\n",
         )
         .expect("a good policy");
         assert_eq!(policy.id.as_str(), "weapons");
@@ -514,6 +615,11 @@ mod tests {
         assert!(policy.scope.includes(Path::new("a.png")));
         assert_eq!(policy.safe_view, SafeView::Hidden);
         assert_eq!(policy.neutral.len(), 7);
+        assert_eq!((policy.on_block, policy.inherit), (OnBlock::Hold, false));
+        assert_eq!(policy.arming, Arming { min_precision: 0.9, min_decisions: 50 });
+        let calibration = Calibration { slope: 1.5, intercept: -0.5 };
+        let fitted_for = FittedFor("a-b".into());
+        assert_eq!(policy.calibration, Some(FittedCalibration { calibration, fitted_for }));
     }
 
     #[test]
@@ -549,11 +655,40 @@ mod tests {
 
     #[test]
     fn fields_of_later_versions_are_refused_with_a_clear_word() {
-        for field in ["on_block: hold", "views: tiles", "min_precision: 0.95", "inherit: true"] {
+        for field in ["views: tiles", "inherit: true"] {
             let problem = only_problem(&format!("{MINIMAL}{field}\n"));
             assert_eq!(problem.line, 4);
             assert!(problem.hint.is_some_and(|hint| hint.contains("remove the line")));
         }
+    }
+
+    #[test]
+    fn objectives_and_calibrations_out_of_range_are_refused() {
+        for field in [
+            "min_precision: 95",
+            "min_precision: 1",
+            "min_decisions: 0",
+            "calibration: {slope: -1, intercept: 0, fitted_for: a}",
+            "on_block: delete",
+        ] {
+            let problem = only_problem(&format!("{MINIMAL}{field}\n"));
+            assert_eq!(problem.line, 4, "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_prompt_that_two_policies_share_is_told() {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        std::fs::write(dir.path().join("a.yaml"), MINIMAL).expect("written");
+        let other = MINIMAL.replace("weapons", "toys").replace("[a handgun]", "[' A Handgun']");
+        std::fs::write(dir.path().join("b.yaml"), other).expect("written");
+        let files = load(dir.path(), &Defaults::default()).expect("two good policies");
+        let warnings = shared_prompts(&files);
+        // Files come by id: `toys` is first, and `weapons` then repeats it.
+        assert_eq!(warnings.len(), 1);
+        assert!(warnings[0].to_string().contains("a.yaml:2:"), "{}", warnings[0]);
+        let one = load(&dir.path().join("a.yaml"), &Defaults::default()).expect("one file");
+        assert_eq!(shared_prompts(&one), []);
     }
 
     #[test]

@@ -6,12 +6,20 @@
 //! (WAL with `synchronous=FULL`).
 
 mod again;
+mod arming;
+mod audit;
 mod decided;
 mod desk;
+mod erase;
 mod export;
 mod groups;
+mod history;
+mod hooks;
 mod ingest;
+mod placements;
 mod queue;
+mod rescore;
+mod retention;
 mod rows;
 mod stats;
 mod vectors;
@@ -19,10 +27,11 @@ mod watchers;
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
 use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
@@ -31,9 +40,17 @@ use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use crate::moderation::{AuditEvent, ChainHash};
 
+pub use arming::ArmingState;
+pub use audit::{AuditRow, Chain, ChainBreak};
 pub use decided::DecidedItem;
+pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};
+pub use history::{HistoryBlock, HistoryItem, Wanted};
+pub use hooks::{Delivery, HookCounts, Subscription};
 pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
+pub use placements::{Place, Placement, Quarantined};
+pub use rescore::{Rejudge, Seen};
+pub use retention::{Cutoffs, Expired};
 pub use vectors::StoredVector;
 pub use watchers::WatcherBeat;
 
@@ -47,6 +64,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (3, "perceptual hashes", include_str!("../migrations/sqlite/0003_perceptual_hashes.sql")),
     (6, "review", include_str!("../migrations/sqlite/0006_review.sql")),
     (7, "judging again", include_str!("../migrations/sqlite/0007_judging_again.sql")),
+    (8, "actions", include_str!("../migrations/sqlite/0008_actions.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.
@@ -57,6 +75,25 @@ pub struct Store {
     readers: SqlitePool,
     /// Hashes of policy sets that are known to be in the database.
     known_sets: Mutex<HashSet<[u8; 32]>>,
+    /// Set once, after opening.
+    settings: OnceLock<StoreSettings>,
+}
+
+/// What a workspace's settings say about what verdicts and decisions do.
+#[derive(Debug, Clone, PartialEq)]
+pub struct StoreSettings {
+    /// Milliseconds between a decision and its effect on files.
+    pub grace_ms: i64,
+    /// Automatic holds in 24 hours, at most.
+    pub daily_hold_cap: u64,
+    /// The chance with which an unflagged item is sent to a person, 0..=1.
+    pub audit_rate: f64,
+}
+
+impl Default for StoreSettings {
+    fn default() -> Self {
+        Self { grace_ms: 30_000, daily_hold_cap: 200, audit_rate: 0.0 }
+    }
 }
 
 /// What can go wrong in the store.
@@ -143,13 +180,31 @@ impl Store {
             .max_connections(4)
             .test_before_acquire(false)
             .connect_lazy_with(options.pragma("query_only", "ON"));
-        Ok(Self { path: path.to_owned(), writer, readers, known_sets: Mutex::default() })
+        Ok(Self {
+            path: path.to_owned(),
+            writer,
+            readers,
+            known_sets: Mutex::default(),
+            settings: OnceLock::new(),
+        })
     }
 
     /// Finishes what is under way and closes the connections, which folds the WAL into the file.
     pub async fn close(self) {
         self.readers.close().await;
         self.writer.close().await;
+    }
+
+    /// Says what holds in this workspace; the defaults hold until then. Only the first call
+    /// counts.
+    #[must_use]
+    pub fn with_settings(self, settings: StoreSettings) -> Self {
+        self.settings.get_or_init(|| settings);
+        self
+    }
+
+    fn settings(&self) -> &StoreSettings {
+        self.settings.get_or_init(StoreSettings::default)
     }
 
     /// The database file.
@@ -210,21 +265,56 @@ async fn append_audit(
         }
         None => ChainHash::GENESIS,
     };
-    let mut rows = Vec::with_capacity(events.len());
-    for event in events {
-        hash = event.seal(hash);
-        let AuditEvent { at, kind, actor, detail } = event;
-        rows.push(json!([at.0, kind.as_str(), actor, detail, hex(&hash.0)]));
+    if events.is_empty() {
+        return Ok(());
     }
+    let next =
+        sqlx::query("SELECT coalesce(max(sequence), 0) + 1, randomblob(32) FROM audit_events")
+            .fetch_one(&mut **transaction)
+            .await?;
+    let (first, seed): (i64, Vec<u8>) = (next.try_get(0)?, next.try_get(1)?);
+    let mut rows = Vec::with_capacity(events.len());
+    for (sequence, event) in (first..).zip(events) {
+        // Only a commitment goes into the chain, so that the detail can be erased later; the salt
+        // keeps anyone from guessing an erased detail.
+        let salt = salt(&seed, sequence);
+        let sealed = json!({"sealed": hex(&commitment(&salt, &event.detail))}).to_string();
+        let AuditEvent { at, kind, actor, detail } = event;
+        hash = AuditEvent { detail: sealed.clone(), ..event.clone() }.seal(hash);
+        let hash = hex(&hash.0);
+        rows.push(json!([sequence, at.0, kind.as_str(), actor, sealed, hash, hex(&salt), detail]));
+    }
+    let rows = Value::Array(rows).to_string();
     sqlx::query(
-        "INSERT INTO audit_events (at, kind, actor, detail, hash)
-         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, unhex(value ->> 4)
+        "INSERT INTO audit_events (sequence, at, kind, actor, detail, hash)
+         SELECT value ->> 0, value ->> 1, value ->> 2, value ->> 3, value ->> 4, unhex(value ->> 5)
          FROM json_each(?) ORDER BY key",
     )
-    .bind(Value::Array(rows).to_string())
+    .bind(&rows)
+    .execute(&mut **transaction)
+    .await?;
+    sqlx::query(
+        "INSERT INTO audit_details (sequence, salt, detail)
+         SELECT value ->> 0, unhex(value ->> 6), value ->> 7 FROM json_each(?) ORDER BY key",
+    )
+    .bind(&rows)
     .execute(&mut **transaction)
     .await?;
     Ok(())
+}
+
+/// 16 bytes for each event, from the random seed of its transaction.
+fn salt(seed: &[u8], sequence: i64) -> [u8; 16] {
+    let digest: [u8; 32] =
+        Sha256::new().chain_update(seed).chain_update(sequence.to_le_bytes()).finalize().into();
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&digest[..16]);
+    salt
+}
+
+/// What the chain holds of an event's detail: `SHA-256(salt ‖ detail)`.
+fn commitment(salt: &[u8], detail: &str) -> [u8; 32] {
+    Sha256::new().chain_update(salt).chain_update(detail).finalize().into()
 }
 
 /// Bytes as hexadecimal digits, which SQLite's `unhex` reads.

@@ -27,6 +27,36 @@ pub(super) fn span(milliseconds: u64) -> String {
     }
 }
 
+/// A moment as people type it: a day (`2026-10-01`, from midnight here), an RFC 3339 time, or an
+/// age (`90s`, `30m`, `12h`, `30d`, `2w`).
+pub(super) fn moment(text: &str) -> Option<Timestamp> {
+    if let Some(age) = age(text) {
+        return Some(Timestamp(now().0.saturating_sub(age)));
+    }
+    if let Ok(at) = text.parse::<jiff::Timestamp>() {
+        return Some(Timestamp(at.as_millisecond()));
+    }
+    let day: jiff::civil::Date = text.parse().ok()?;
+    let midnight = day.to_zoned_datetime(jiff::tz::TimeZone::system()).ok()?;
+    Some(Timestamp(midnight.timestamp().as_millisecond()))
+}
+
+/// An age in milliseconds: a whole number and `s`, `m`, `h`, `d` or `w`.
+pub(super) fn age(text: &str) -> Option<i64> {
+    let unit = text.chars().last()?;
+    let seconds = match unit {
+        's' => 1,
+        'm' => 60,
+        'h' => 3600,
+        'd' => 86_400,
+        'w' => 604_800,
+        _ => return None,
+    };
+    let number = text[..text.len() - 1].trim();
+    let count: i64 = number.chars().all(|c| c.is_ascii_digit()).then(|| number.parse().ok())??;
+    count.checked_mul(seconds * 1000)
+}
+
 /// The last midnight where this machine stands.
 pub(super) fn day_start() -> Timestamp {
     let today = jiff::ZonedDateTime::now().start_of_day();
@@ -62,6 +92,17 @@ mod tests {
     fn spans_are_short() {
         let spans = [300, 12_000, 180_000, 7_200_000, 432_000_000].map(span);
         assert_eq!(spans, ["0.3 s", "12 s", "3 min", "2 h", "5 d"]);
+    }
+
+    #[test]
+    fn moments_are_days_times_and_ages() {
+        assert_eq!(moment("1970-01-01T00:00:01.5Z"), Some(Timestamp(1_500)));
+        assert_eq!(age("30d"), Some(30 * 86_400_000));
+        for wrong in ["", "d", "-3d", "3x", "yesterday", "30 dé", "99999999999999999w"] {
+            assert_eq!(moment(wrong), None, "{wrong:?}");
+        }
+        let day = moment("2026-10-01").expect("a day");
+        assert!((day.0 - 1_790_812_800_000).abs() <= 14 * 3_600_000, "{day:?}");
     }
 
     #[test]

@@ -8,8 +8,8 @@ use serde_json::{Map, Value, json};
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::Mode;
 use crate::moderation::escape::{escape, escape_lines, escape_path};
+use crate::moderation::{Mode, OnBlock};
 use crate::store::Store;
 use crate::vision::Limits;
 use crate::vision::engine::{FoundEngine, WhyTract};
@@ -162,15 +162,54 @@ async fn store(config: &Config) -> Vec<Finding> {
     let opened = async {
         let store = Store::open(&path).await?;
         let version = store.sqlite_version().await?;
+        let findings = actions(config, &store).await?;
         store.close().await;
-        Ok::<_, anyhow::Error>(version)
+        Ok::<_, anyhow::Error>((version, findings))
     };
     match opened.await {
-        Ok(version) => {
-            vec![Finding::fine("database", escape_path(&path)), Finding::fine("SQLite", version)]
+        Ok((version, mut findings)) => {
+            findings.insert(0, Finding::fine("SQLite", version));
+            findings.insert(0, Finding::fine("database", escape_path(&path)));
+            findings
         }
         Err(error) => vec![Finding::broken("database", &error)],
     }
+}
+
+/// Files that could not be moved, hooks that could not be told, holds that are not armed.
+async fn actions(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>> {
+    let (inside, stuck) = (store.quarantined().await?, store.stuck_placements().await?);
+    let mut findings = Vec::new();
+    if !inside.is_empty() || !stuck.is_empty() {
+        let value = format!("{} files, {} that can't be moved", inside.len(), stuck.len());
+        let advice = (!stuck.is_empty()).then_some("`modtool quarantine` says which and why");
+        findings.push(Finding::fine("quarantine", value).with_advice(advice));
+    }
+    for hook in store.hook_counts().await? {
+        if !config.hooks.iter().any(|known| known.name == hook.name) {
+            continue;
+        }
+        let name = escape(hook.name.as_bytes());
+        let value = format!("{name}: {} waiting, {} given up", hook.waiting, hook.dead);
+        let why = escape(hook.problem.as_deref().unwrap_or_default().as_bytes());
+        let advice = (hook.dead > 0)
+            .then(|| format!("{why}; once it is mended: `modtool hooks retry {name}`"));
+        findings.push(Finding::fine("hook", value).with_advice(advice));
+    }
+    let Ok(files) = workspace::policies(config) else { return Ok(findings) };
+    let fingerprint = workspace::model(config)?.card.fingerprint;
+    for policy in files.iter().map(|file| &file.policy) {
+        if policy.on_block == OnBlock::Hold {
+            let state =
+                store.arming(&policy.id, policy.hash(), policy.arming, &fingerprint).await?;
+            let value = match state.shortfall() {
+                None => format!("{}: armed", policy.id),
+                Some(why) => format!("{}: not armed, {why}", policy.id),
+            };
+            findings.push(Finding::fine("hold", value));
+        }
+    }
+    Ok(findings)
 }
 
 fn watcher() -> Finding {

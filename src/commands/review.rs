@@ -23,6 +23,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use crate::config::{Config, ConfigError, PICTURES};
 use crate::exit_code::ExitCode;
 use crate::moderation::Reviewer;
+use crate::pipeline;
 use crate::tui::state::Opening;
 use crate::tui::{self, Care, Effect, Event, Keymap, KnownPolicy, Pictures, State, Theme};
 
@@ -67,6 +68,10 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
         workspace::policies(&config)?.into_iter().map(|file| file.policy).collect();
     let model = workspace::model(&config)?;
     let store = Arc::new(workspace::store(&config).await?);
+    // Decisions take effect also where nobody watches.
+    let actor = workspace::actor(&config, &store)?;
+    let acting = actor.clone().start();
+    let quarantine = config.quarantine();
 
     let (events, inbox) = mpsc::channel();
     let known = policies
@@ -80,8 +85,14 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
         .collect();
     let care =
         Care { budget: config.review.exposure_budget, break_minutes: config.review.break_minutes };
-    let mut desk =
-        Desk::open(store, reviewer.clone(), policies, &model.card, &config, events.clone());
+    let mut desk = Desk::open(
+        Arc::clone(&store),
+        reviewer.clone(),
+        policies,
+        &model.card,
+        &config,
+        events.clone(),
+    );
 
     // From here on the terminal is ours, and is given back when `screen` is dropped.
     let screen = Screen::enter().context("can't take the terminal over")?;
@@ -115,9 +126,12 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
                 // The loop listens as long as it runs.
                 let _ = events.send(Event::Resumed);
             }
-            Effect::LoadPicture { .. } | Effect::Prefetch { .. } | Effect::DropPicture { .. } => {
-                requests.ask(effect);
+            Effect::LoadPicture { id, mut paths, item, reveal, area } => {
+                // What is held lies there.
+                paths.push(pipeline::quarantined_at(&quarantine, item));
+                requests.ask(Effect::LoadPicture { id, paths, item, reveal, area });
             }
+            Effect::Prefetch { .. } | Effect::DropPicture { .. } => requests.ask(effect),
             other => desk.perform(other),
         };
         tui::run(&mut terminal, &mut state, &inbox, perform, &mut gallery)
@@ -126,6 +140,10 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     drop(screen);
     // What was decided is written down before the program ends, however it ends.
     desk.close().await;
+    acting.end().await;
+    // Whoever leaves is done deciding; an undo from now on moves files back.
+    store.hurry_placements(now()).await?;
+    actor.carry_out_due().await?;
     ended.map(|()| ExitCode::Clean)
 }
 

@@ -1,5 +1,7 @@
 //! The flat vector file of a workspace, brought in step with the store before a search.
 
+use std::fs::OpenOptions;
+use std::io::{self, Read as _};
 use std::path::PathBuf;
 
 use crate::config::Config;
@@ -18,6 +20,30 @@ pub(super) fn folder(config: &Config) -> PathBuf {
 /// The vector file of a model in this workspace.
 pub(super) fn file(config: &Config, card: &ModelCard) -> VectorFile {
     VectorFile::new(&folder(config), &card.fingerprint, card.embedding_dim)
+}
+
+/// Makes the vector files forget what was erased from the store: they are overwritten and removed,
+/// and begun anew at the next search.
+///
+/// # Errors
+/// When a file can't be written or removed.
+pub(super) fn forget(config: &Config) -> io::Result<()> {
+    let entries = match std::fs::read_dir(folder(config)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    for entry in entries {
+        let path = entry?.path();
+        if path.is_file() {
+            let mut file = OpenOptions::new().write(true).open(&path)?;
+            let length = file.metadata()?.len();
+            io::copy(&mut io::repeat(0).take(length), &mut file)?;
+            file.sync_all()?;
+            std::fs::remove_file(&path)?;
+        }
+    }
+    Ok(())
 }
 
 /// Adds to the file what the store has and it has not. `progress` is told how many vectors were

@@ -17,7 +17,7 @@ use crate::exit_code::ExitCode;
 use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
 use crate::pipeline::{
-    self, Excluded, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes, Watching,
+    self, Actor, Excluded, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes, Watching,
 };
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
 use crate::vision::ModelCard;
@@ -25,12 +25,13 @@ use crate::vision::ModelCard;
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
 use super::progress::{Progress, Rate, summary};
-use super::workspace;
+use super::{reload, workspace};
 
 /// Judge every picture in a folder, then every new one, until Ctrl-C
 ///
-/// Verdicts go to modtool.db in the workspace, one log line each. Nothing is moved or deleted.
-/// What is flagged waits for a person in `modtool review`.
+/// Verdicts go to modtool.db in the workspace, one log line each. What is flagged waits for a
+/// person in `modtool review`; what people remove is moved to quarantine/. Policies that change
+/// are taken over while it runs.
 #[derive(Debug, Args)]
 pub(super) struct WatchArgs {
     /// Folders to watch, with everything below them
@@ -54,13 +55,17 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
         rescan: Duration::from_secs(60 * config.watch.rescan_minutes),
         ..WatchTimes::default()
     };
-    let run = Run::open(config, args.format).await?;
+    let run = Run::open(config.clone(), args.format).await?;
+    let reload = reload::watching(config.clone(), &run)?;
+    run.renew_by(reload);
+    let tidying = tokio::spawn(super::retention::daily(config, Arc::clone(&run.store)));
     for root in &roots {
         info!(folder = %escape_path(root), "watching; Ctrl-C ends");
     }
     let beating = run.beat(roots.clone());
     let ended = run.pipeline(Source::Watch(roots, watching, times)).await;
     beating.end().await;
+    tidying.abort();
     drop(locks);
     run.close().await;
     ended?;
@@ -134,7 +139,8 @@ fn lock(root: &Path) -> anyhow::Result<File> {
 /// What `watch` and `scan` share: everything opened, ready to run the pipeline once.
 pub(super) struct Run {
     pub(super) monitor: Arc<Monitor>,
-    store: Arc<Store>,
+    pub(super) store: Arc<Store>,
+    actor: Actor,
     stages: std::sync::Mutex<Option<Stages>>,
     card: ModelCard,
     engine: String,
@@ -156,6 +162,7 @@ impl Run {
         }
         let (encoder, engine) = workspace::encoder(&config)?;
         let store = Arc::new(workspace::store(&config).await?);
+        let actor = workspace::actor(&config, &store)?;
         let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
         let card = encoder.model().clone();
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
@@ -167,6 +174,7 @@ impl Run {
             encoder: encoder.into(),
             classifiers,
             judged_by,
+            reload: None,
             limits: workspace::limits(&config),
             settle: SettleTimes {
                 closed: Duration::from_millis(config.watch.settle_ms),
@@ -181,6 +189,7 @@ impl Run {
         Ok(Self {
             monitor,
             store,
+            actor,
             stages: std::sync::Mutex::new(Some(stages)),
             card,
             engine: engine.to_string(),
@@ -190,6 +199,15 @@ impl Run {
         })
     }
 
+    /// Lets the run take over newer policies.
+    fn renew_by(&self, reload: pipeline::Reload) {
+        if let Ok(mut stages) = self.stages.lock()
+            && let Some(stages) = stages.as_mut()
+        {
+            stages.reload = Some(reload);
+        }
+    }
+
     /// Runs until the source or the user ends it, and says what was done.
     pub(super) async fn pipeline(&self, source: Source) -> anyhow::Result<()> {
         let stages = self.stages.lock().ok().and_then(|mut stages| stages.take());
@@ -197,16 +215,21 @@ impl Run {
         let (told, mut twice) = stop_signals()?;
         let quiet = !tracing::enabled!(tracing::Level::INFO);
         let progress = Progress::start(Arc::clone(&self.monitor), quiet, self.json_log);
+        let acting = self.actor.clone().start();
         let ended = tokio::select! {
             ended = pipeline::run(source, stages, told) => ended,
             _ = twice.recv() => bail!("ended at once; what was not written down is judged again at the next start"),
         };
+        acting.end().await;
+        // What the last verdicts wish for; what is interrupted here is done at the next start.
+        self.actor.carry_out_due().await?;
         drop(progress);
         info!("{}", summary(&self.monitor, self.started.elapsed()));
         Ok(ended?)
     }
 
     pub(super) async fn close(self) {
+        drop((self.actor, self.stages));
         if let Some(store) = Arc::into_inner(self.store) {
             store.close().await;
         }

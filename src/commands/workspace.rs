@@ -2,31 +2,40 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use tracing::warn;
 
 use crate::cli;
-use crate::config::Config;
+use crate::config::{Config, HookConfig};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring};
+use crate::moderation::{
+    AuditKind, Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring,
+};
+use crate::pipeline::{Actor, Hook, Target};
 use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
-use crate::store::Store;
+use crate::store::{Store, StoreSettings};
 use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
 use crate::vision::{Encoder, Limits, Model, ModelCard, model};
 
 /// The workspace's policies, or the starter policies where it has no folder of them.
 pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
-    let tool = Defaults::default();
-    let defaults = Defaults {
-        templates: config.templates.clone().unwrap_or(tool.templates),
-        neutral: config.neutral.clone().unwrap_or(tool.neutral),
-    };
+    let defaults = defaults(config);
     let folder = config.policies();
     if folder.exists() {
         policy_file::load_dir(&folder, &defaults)
     } else {
         policy_file::starter(&defaults)
+    }
+}
+
+/// What policies take from the settings where they don't say it themselves.
+pub(super) fn defaults(config: &Config) -> Defaults {
+    let tool = Defaults::default();
+    Defaults {
+        templates: config.templates.clone().unwrap_or(tool.templates),
+        neutral: config.neutral.clone().unwrap_or(tool.neutral),
     }
 }
 
@@ -43,7 +52,59 @@ pub(super) async fn store(config: &Config) -> anyhow::Result<Store> {
             escape_path(&config.workspace)
         );
     }
-    Ok(Store::open(&config.database()).await?)
+    Ok(Store::open(&config.database()).await?.with_settings(settings(config)))
+}
+
+fn settings(config: &Config) -> StoreSettings {
+    StoreSettings {
+        grace_ms: i64::try_from(config.actions.grace_seconds * 1000).unwrap_or(i64::MAX),
+        daily_hold_cap: config.actions.daily_hold_cap,
+        audit_rate: config.actions.audit_rate,
+    }
+}
+
+/// Who carries out what verdicts and decisions wish for, with the workspace's hooks.
+///
+/// # Errors
+/// When the secret of a hook can't be read.
+pub(super) fn actor(config: &Config, store: &Arc<Store>) -> anyhow::Result<Actor> {
+    let hooks = config.hooks.iter().map(hook).collect::<anyhow::Result<_>>()?;
+    Ok(Actor::new(Arc::clone(store), config.quarantine(), hooks))
+}
+
+fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
+    let kinds = hook.on.iter().flat_map(|event| match event.as_str() {
+        "verdict" => vec![AuditKind::Verdict],
+        "decision" => vec![AuditKind::Decision, AuditKind::Undo],
+        _ => vec![
+            AuditKind::Quarantined,
+            AuditKind::Restored,
+            AuditKind::Purged,
+            AuditKind::Erased,
+            AuditKind::Armed,
+            AuditKind::Disarmed,
+        ],
+    });
+    let target = match &hook.webhook {
+        None => Target::Command(hook.command.clone()),
+        Some(url) => {
+            let secret = hook.secret_file.as_ref().map(|file| {
+                let read = std::fs::read(file);
+                let read = read.with_context(|| format!("can't read {}", escape_path(file)));
+                // Editors end files with a line end that nobody means.
+                Ok::<_, anyhow::Error>(read?.trim_ascii().to_vec())
+            });
+            Target::Webhook { url: url.clone(), secret: secret.transpose()? }
+        }
+    };
+    Ok(Hook {
+        name: hook.name.clone(),
+        kinds: kinds.collect(),
+        target,
+        timeout: Duration::from_secs(hook.timeout_seconds),
+        attempts: hook.attempts,
+        pause: Duration::from_millis(hook.pause_ms),
+    })
 }
 
 /// The network file system that a folder lies on, if it does: the kernel's events do not tell
@@ -71,7 +132,7 @@ pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
          or name another folder with --workspace",
         path.display()
     );
-    Ok(Store::open(&path).await?)
+    Ok(Store::open(&path).await?.with_settings(settings(config)))
 }
 
 /// What the decoder may spend on an upload.
@@ -189,6 +250,28 @@ pub(super) async fn stored_classifiers(
     Ok(classifiers)
 }
 
+/// The policies, embedded; the model is loaded only for prompts that it never saw, because that
+/// takes longer than everything else that a look at history does.
+///
+/// # Errors
+/// Those of [`classifiers`].
+pub(super) async fn classifiers_from(
+    store: &Store,
+    config: &Config,
+    files: &[PolicyFile],
+) -> anyhow::Result<Vec<Classifier>> {
+    let card = model(config)?.card;
+    let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
+    let known = stored_classifiers(&policies, &card.fingerprint, card.logit_scale, store).await?;
+    let alone = card.kind.scores_prompts_alone()
+        || policies.iter().all(|policy| policy.scoring == Scoring::Contrast);
+    if known.len() == policies.len() && alone {
+        return Ok(known);
+    }
+    let (encoder, _) = encoder(config)?;
+    classifiers(encoder.as_ref(), files, Some(store)).await
+}
+
 async fn embed(
     encoder: &dyn Encoder,
     card: &ModelCard,
@@ -216,7 +299,8 @@ async fn embed(
         .context("the model answered fewer embeddings than it was asked for")
 }
 
-fn refuse_what_the_model_can_not_do(
+/// Prompts that are too long for the model, and scoring that its family does not have.
+pub(super) fn refuse_what_the_model_can_not_do(
     encoder: &dyn Encoder,
     files: &[PolicyFile],
 ) -> Result<(), PolicyProblems> {

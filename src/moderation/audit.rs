@@ -18,6 +18,22 @@ spelled! {
         Opened = "opened",
         /// A task was closed because its file could be read after all, or changed.
         Superseded = "superseded",
+        /// A policy's `on_block: hold` may act from now on.
+        Armed = "armed",
+        /// It may not any more.
+        Disarmed = "disarmed",
+        /// A file was moved to quarantine.
+        Quarantined = "quarantined",
+        /// A file was put back.
+        Restored = "restored",
+        /// A removed file was deleted after the grace period.
+        Purged = "purged",
+        /// All that is personal about an item was deleted.
+        Erased = "erased",
+        /// What is older than the settings say was deleted.
+        Expired = "expired",
+        /// A bank entry was made, switched on or off.
+        Bank = "bank",
     }
 }
 

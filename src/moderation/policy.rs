@@ -6,6 +6,8 @@ use std::path::Path;
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 
+use super::embedding::Fingerprint;
+use super::measure::{Calibration, Share};
 use super::verdict::Outcome;
 
 /// One rule, complete: workspace defaults (templates, neutral prompts) are already filled in.
@@ -37,6 +39,14 @@ pub struct Policy {
     pub scope: Scope,
     /// How the dashboard first shows what it flagged.
     pub safe_view: SafeView,
+    /// What a Block does besides opening a task.
+    pub on_block: OnBlock,
+    /// What arms `on_block: hold`, and what `policy suggest` aims at.
+    pub arming: Arming,
+    /// Whether the outcome of a decided twin is applied instead of proposed.
+    pub inherit: bool,
+    /// How scores become probabilities, if that was fitted.
+    pub calibration: Option<FittedCalibration>,
 }
 
 impl Policy {
@@ -73,25 +83,14 @@ impl Policy {
     }
 
     /// Identifies everything that can change a verdict: all fields but title, description,
-    /// severity and `safe_view`. Two policies with one hash judge alike.
+    /// severity, `safe_view`, and what only says what a verdict does. Two policies with one hash
+    /// judge alike.
     pub fn hash(&self) -> PolicyHash {
         let mut hasher = Sha256::new();
-        let mut field = |name: &str, value: &[u8]| {
-            for part in [name.as_bytes(), value] {
-                hasher.update((part.len() as u64).to_le_bytes());
-                hasher.update(part);
-            }
-        };
+        let mut field = |name: &str, value: &[u8]| hash_field(&mut hasher, name, value);
         field("id", self.id.0.as_bytes());
         field("mode", self.mode.as_str().as_bytes());
-        field("scoring", self.scoring.as_str().as_bytes());
-        for (prompt, contrast) in self.all_prompts() {
-            field(if contrast { "contrast" } else { "prompt" }, prompt.text.as_bytes());
-            field("weight", &prompt.weight.to_le_bytes());
-        }
-        for template in &self.templates {
-            field("template", template.as_bytes());
-        }
+        self.hash_scoring(&mut field);
         field("review", &self.thresholds.review.to_le_bytes());
         field("block", &self.thresholds.block.to_le_bytes());
         for glob in &self.scope.include {
@@ -101,6 +100,46 @@ impl Policy {
             field("exclude", glob.as_bytes());
         }
         PolicyHash(hasher.finalize().into())
+    }
+
+    /// Identifies what can change a score: prompts, templates and scoring, not the thresholds.
+    /// A calibration belongs to it.
+    pub fn scoring_hash(&self) -> PolicyHash {
+        let mut hasher = Sha256::new();
+        self.hash_scoring(&mut |name, value| hash_field(&mut hasher, name, value));
+        PolicyHash(hasher.finalize().into())
+    }
+
+    fn hash_scoring(&self, field: &mut dyn FnMut(&str, &[u8])) {
+        field("scoring", self.scoring.as_str().as_bytes());
+        for (prompt, contrast) in self.all_prompts() {
+            field(if contrast { "contrast" } else { "prompt" }, prompt.text.as_bytes());
+            field("weight", &prompt.weight.to_le_bytes());
+        }
+        for template in &self.templates {
+            field("template", template.as_bytes());
+        }
+    }
+
+    /// What a calibration that is fitted now belongs to.
+    pub fn fitted_for(&self, fingerprint: &Fingerprint) -> FittedFor {
+        FittedFor(format!("{}-{}", self.scoring_hash().short(), fingerprint.short()))
+    }
+
+    /// The probability that a person would remove a picture with this score; none where no
+    /// calibration was fitted to these prompts and this model.
+    pub fn probability(&self, score: f32, fingerprint: &Fingerprint) -> Option<f64> {
+        let fitted = self.calibration.as_ref()?;
+        (fitted.fitted_for == self.fitted_for(fingerprint))
+            .then(|| fitted.calibration.probability(score))
+    }
+}
+
+/// Every part is preceded by its length, so that no two lists of fields hash alike.
+fn hash_field(hasher: &mut Sha256, name: &str, value: &[u8]) {
+    for part in [name.as_bytes(), value] {
+        hasher.update((part.len() as u64).to_le_bytes());
+        hasher.update(part);
     }
 }
 
@@ -148,6 +187,49 @@ impl fmt::Display for PolicyId {
 /// SHA-256 over what can change a verdict; see [`Policy::hash`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyHash(pub [u8; 32]);
+
+impl PolicyHash {
+    /// The first 12 hexadecimal digits, for people.
+    pub fn short(&self) -> String {
+        self.0[..6].iter().fold(String::new(), |text, byte| format!("{text}{byte:02x}"))
+    }
+}
+
+/// When `on_block: hold` acts: only while the lower bound of its precision, from people's
+/// decisions, holds.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Arming {
+    /// The lower end of the 95 % interval must be at least this; above 0 and below 1.
+    pub min_precision: f32,
+    /// So many of its Blocks must have been decided; at least 1.
+    pub min_decisions: u64,
+}
+
+impl Default for Arming {
+    fn default() -> Self {
+        Self { min_precision: 0.95, min_decisions: 200 }
+    }
+}
+
+impl Arming {
+    /// Whether so many removals among the decided Blocks are enough.
+    pub fn is_armed(self, removed: Share) -> bool {
+        removed.of >= self.min_decisions && removed.lower() >= f64::from(self.min_precision)
+    }
+}
+
+/// A calibration and what it was fitted to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct FittedCalibration {
+    /// The two numbers.
+    pub calibration: Calibration,
+    /// Prompts and model; see [`Policy::fitted_for`].
+    pub fitted_for: FittedFor,
+}
+
+/// Names prompts and model together: the first 12 digits of each hash, with a `-` between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FittedFor(pub String);
 
 /// One noun phrase or sentence, and how much it counts.
 #[derive(Debug, Clone, PartialEq)]
@@ -208,6 +290,16 @@ spelled! {
         Live = "live",
         /// Scored and recorded only.
         Background = "background",
+    }
+}
+
+spelled! {
+    /// What a Block does besides opening a task.
+    OnBlock {
+        /// Nothing.
+        None = "none",
+        /// Moves the file to quarantine until a person decides, once armed.
+        Hold = "hold",
     }
 }
 
@@ -314,6 +406,11 @@ impl Scope {
         Self::new(vec!["**".to_owned()], Vec::new()).expect("`**` is a glob")
     }
 
+    /// Whether it is plainly everything, so that no path need be known.
+    pub fn is_everything(&self) -> bool {
+        self.exclude.is_empty() && self.include.iter().any(|glob| glob == "**")
+    }
+
     /// Whether the path (below the watched folder) is looked at.
     pub fn includes(&self, below: &Path) -> bool {
         self.include_set.is_match(below) && !self.exclude_set.is_match(below)
@@ -351,6 +448,10 @@ pub(crate) mod tests {
             thresholds: Thresholds::new(0.5, 0.9).expect("in order"),
             scope: Scope::everything(),
             safe_view: SafeView::Blur,
+            on_block: OnBlock::None,
+            arming: Arming::default(),
+            inherit: false,
+            calibration: None,
         }
     }
 
@@ -407,6 +508,30 @@ pub(crate) mod tests {
                 p.prompts.push(moved);
             })
         );
+    }
+
+    #[test]
+    fn a_calibration_holds_for_its_prompts_and_model_only() {
+        let (one, other) = (Fingerprint("a".repeat(64)), Fingerprint("b".repeat(64)));
+        let mut calibrated = policy("weapons");
+        let calibration = Calibration { slope: 1.0, intercept: 0.0 };
+        let fitted_for = calibrated.fitted_for(&one);
+        calibrated.calibration = Some(FittedCalibration { calibration, fitted_for });
+        assert!(calibrated.probability(0.25, &one).is_some_and(|p| (p - 0.25).abs() < 1e-6));
+        assert_eq!(calibrated.probability(0.25, &other), None);
+        // Other thresholds leave scores as they are; another prompt does not.
+        calibrated.thresholds = Thresholds::new(0.1, 0.2).expect("in order");
+        assert!(calibrated.probability(0.25, &one).is_some());
+        calibrated.prompts[0].text = "a rifle".into();
+        assert_eq!(calibrated.probability(0.25, &one), None);
+    }
+
+    #[test]
+    fn a_hold_is_armed_by_enough_decisions_with_a_good_lower_bound() {
+        let arming = Arming { min_precision: 0.9, min_decisions: 50 };
+        assert!(arming.is_armed(Share::new(60, 60)));
+        assert!(!arming.is_armed(Share::new(49, 49)), "too few decisions");
+        assert!(!arming.is_armed(Share::new(55, 60)), "91.7 % found, but it might be 82 %");
     }
 
     #[test]

@@ -126,13 +126,28 @@ impl Classifier {
             .enumerate()
             .map(|(view, embedding)| {
                 let shares = self.shares(embedding);
-                PolicyScore { score: self.score_of(&shares), view, shares }
+                let violating = shares.iter().filter(|share| !share.contrast);
+                let score = self.score_of(violating.map(|share| share.share));
+                PolicyScore { score, view, shares }
             })
             .max_by(|a, b| a.score.total_cmp(&b.score))
     }
 
-    fn score_of(&self, shares: &[PromptShare]) -> f32 {
-        let violating = shares.iter().filter(|share| !share.contrast).map(|share| share.share);
+    /// The embeddings of all prompts (templates averaged): violating ones first, in order.
+    pub fn prompt_embeddings(&self) -> impl Iterator<Item = &Embedding> {
+        self.prompts.iter().map(|prompt| &prompt.embedding)
+    }
+
+    /// The score of one view whose cosines to [`Classifier::prompt_embeddings`] are known: the
+    /// same number as [`Classifier::score`], without saying where it came from.
+    #[expect(clippy::cast_possible_truncation, reason = "shares are kept as f32")]
+    pub fn score_of_cosines(&self, cosines: &[f32]) -> f32 {
+        let shares = self.shares_of_logits(&self.logits(cosines));
+        let violating = self.prompts.iter().zip(shares).filter(|(prompt, _)| !prompt.contrast);
+        self.score_of(violating.map(|(_, share)| share as f32))
+    }
+
+    fn score_of(&self, violating: impl Iterator<Item = f32>) -> f32 {
         match self.policy.scoring {
             // A sum of rounded shares can exceed 1 by a few units in the last place.
             Scoring::Contrast => violating.sum::<f32>().min(1.0),
@@ -140,24 +155,30 @@ impl Classifier {
         }
     }
 
-    #[expect(clippy::cast_possible_truncation, reason = "shares and logits are kept as f32")]
-    fn shares(&self, picture: &Embedding) -> Vec<PromptShare> {
+    fn logits(&self, cosines: &[f32]) -> Vec<f64> {
         let weighted = |prompt: &EmbeddedPrompt| match self.policy.scoring {
             Scoring::Contrast => prompt.ln_weight,
             Scoring::Independent => 0.0,
         };
+        let logit = |(prompt, cosine): (&EmbeddedPrompt, &f32)| {
+            self.logit_scale.logit(*cosine) + weighted(prompt)
+        };
+        self.prompts.iter().zip(cosines).map(logit).collect()
+    }
+
+    fn shares_of_logits(&self, logits: &[f64]) -> Vec<f64> {
+        match self.policy.scoring {
+            Scoring::Contrast => softmax(logits),
+            Scoring::Independent => logits.iter().map(|logit| sigmoid(*logit)).collect(),
+        }
+    }
+
+    #[expect(clippy::cast_possible_truncation, reason = "shares and logits are kept as f32")]
+    fn shares(&self, picture: &Embedding) -> Vec<PromptShare> {
         let cosines: Vec<f32> =
             self.prompts.iter().map(|prompt| prompt.embedding.cosine(picture)).collect();
-        let logits: Vec<f64> = self
-            .prompts
-            .iter()
-            .zip(&cosines)
-            .map(|(prompt, cosine)| self.logit_scale.logit(*cosine) + weighted(prompt))
-            .collect();
-        let shares = match self.policy.scoring {
-            Scoring::Contrast => softmax(&logits),
-            Scoring::Independent => logits.iter().map(|logit| sigmoid(*logit)).collect(),
-        };
+        let logits = self.logits(&cosines);
+        let shares = self.shares_of_logits(&logits);
         self.prompts
             .iter()
             .zip(cosines)

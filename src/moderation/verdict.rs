@@ -30,6 +30,12 @@ pub enum Reason {
     RemovedBefore,
     /// Nothing flagged it; a person found it and wants to decide: Review.
     Found,
+    /// An armed policy blocked it: the file is in quarantine until a person decides.
+    Held,
+    /// The policy says `on_block: hold`, and decisions don't allow it yet; the text says why.
+    NotArmed(String),
+    /// So many files were held in 24 hours that this one is not: Review.
+    HoldCap(u64),
     /// The file could not be read; the text says why.
     Unreadable(String),
     /// The bytes could not be judged as a picture; the text says why.
@@ -43,11 +49,16 @@ impl Reason {
         match text.split_once(": ") {
             Some(("unreadable", why)) => Self::Unreadable(why.to_owned()),
             Some(("undecodable", why)) => Self::Undecodable(why.to_owned()),
+            Some(("not_armed", why)) => Self::NotArmed(why.to_owned()),
+            Some(("hold_cap", cap)) => {
+                cap.parse().map_or_else(|_| Self::Undecodable(text.to_owned()), Self::HoldCap)
+            }
             _ => match text {
                 "out_of_scope" => Self::OutOfScope,
                 "no_policy" => Self::NoPolicy,
                 "removed_before" => Self::RemovedBefore,
                 "found" => Self::Found,
+                "held" => Self::Held,
                 _ => Self::Undecodable(text.to_owned()),
             },
         }
@@ -66,6 +77,9 @@ impl fmt::Display for Reason {
             Self::NoPolicy => f.write_str("no_policy"),
             Self::RemovedBefore => f.write_str("removed_before"),
             Self::Found => f.write_str("found"),
+            Self::Held => f.write_str("held"),
+            Self::NotArmed(why) => write!(f, "not_armed: {why}"),
+            Self::HoldCap(cap) => write!(f, "hold_cap: {cap}"),
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::Undecodable(why) => write!(f, "undecodable: {why}"),
         }
@@ -252,6 +266,9 @@ mod tests {
             Reason::NoPolicy,
             Reason::RemovedBefore,
             Reason::Found,
+            Reason::Held,
+            Reason::NotArmed("41 of 200 decisions".into()),
+            Reason::HoldCap(200),
             Reason::Unreadable("permission denied".into()),
             Reason::Undecodable("the file is empty".into()),
         ] {

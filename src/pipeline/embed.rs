@@ -1,7 +1,7 @@
 //! One thread for each of the model's lanes: it takes what is waiting, up to a batch, and judges it.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -11,23 +11,83 @@ use tracing::error;
 
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Classifier, Embedding, Reason, Verdict, verdict_over};
-use crate::store::{Judged, PictureFacts};
+use crate::store::{Judged, JudgedBy, PictureFacts};
 use crate::vision::preprocess::Pixels;
 use crate::vision::{Encoder, VisionError};
 
 use super::monitor::Monitor;
 use super::prepare::{Content, Prepared};
-use super::{Shared, Stop};
+use super::{Reload, Shared, Stop, lock};
 
 /// How long a batch that is not full waits for one more picture. A picture costs the model about
 /// half as much in a batch of eight as alone, and the wait is nothing beside the time that files
 /// take to settle.
 const LINGER: Duration = Duration::from_millis(30);
 
+/// The policies in force; newer ones may come while a run lasts.
+pub(super) struct Rules {
+    classifiers: Mutex<Arc<[Classifier]>>,
+    judged_by: Mutex<JudgedBy>,
+}
+
+impl Rules {
+    pub(super) fn new(classifiers: Vec<Classifier>, judged_by: JudgedBy) -> Self {
+        Self { classifiers: Mutex::new(classifiers.into()), judged_by: Mutex::new(judged_by) }
+    }
+
+    fn classifiers(&self) -> Arc<[Classifier]> {
+        Arc::clone(&lock(&self.classifiers))
+    }
+
+    /// Every version that a verdict under way may name.
+    pub(super) fn judged_by(&self) -> JudgedBy {
+        lock(&self.judged_by).clone()
+    }
+
+    /// Takes new policies over: their versions are known before the first verdict names them.
+    pub(super) fn renew(&self, classifiers: Vec<Classifier>, later: JudgedBy) {
+        {
+            let mut known = lock(&self.judged_by);
+            *known = known.clone().and(later);
+        }
+        *lock(&self.classifiers) = classifiers.into();
+    }
+}
+
+/// How often newer policies are looked for.
+const LOOK: Duration = Duration::from_secs(1);
+
+/// Takes newer policies over until the stop. They are embedded beside the judging, which goes on
+/// by the ones in force.
+pub(super) async fn renew(
+    mut reload: Reload,
+    encoder: Arc<dyn Encoder>,
+    rules: Arc<Rules>,
+    mut stop: Stop,
+) {
+    loop {
+        tokio::select! {
+            () = stop.requested() => return,
+            () = tokio::time::sleep(LOOK) => {}
+        }
+        let encoder = Arc::clone(&encoder);
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = reload(&*encoder);
+            (reload, found)
+        });
+        // A panic was printed; the policies in force stay.
+        let Ok((back, found)) = looked.await else { return };
+        reload = back;
+        if let Some((classifiers, judged_by)) = found {
+            rules.renew(classifiers, judged_by);
+        }
+    }
+}
+
 /// What a judging thread needs.
 pub(super) struct Embedder {
     pub encoder: Arc<dyn Encoder>,
-    pub classifiers: Arc<[Classifier]>,
+    pub rules: Arc<Rules>,
     /// The most pictures that go through the model at once.
     pub batch: usize,
     pub monitor: Arc<Monitor>,
@@ -44,12 +104,13 @@ impl Embedder {
     ) {
         loop {
             // A statement of its own: the lock must not be held while the model runs.
-            let files = self.next_batch(&mut super::lock(prepared));
+            let files = self.next_batch(&mut lock(prepared));
             let Some(files) = files else { return };
             if self.stop.grace_is_over() {
                 return;
             }
-            for one in judge(&*self.encoder, &self.classifiers, files, &self.monitor) {
+            let classifiers = self.rules.classifiers();
+            for one in judge(&*self.encoder, &classifiers, files, &self.monitor) {
                 if judged.blocking_send(one).is_err() {
                     return;
                 }

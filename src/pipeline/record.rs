@@ -8,8 +8,9 @@ use tracing::{error, info, warn};
 
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{Outcome, Reason};
-use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
+use crate::store::{Judged, Recorded, Store, StoreError};
 
+use super::embed::Rules;
 use super::monitor::{Monitor, count, now};
 use super::settle::Feedback;
 use super::{OnVerdict, Stop};
@@ -20,7 +21,7 @@ const BATCH: usize = 64;
 /// What writing down needs.
 pub(super) struct Recorder {
     pub store: Arc<Store>,
-    pub judged_by: JudgedBy,
+    pub rules: Arc<Rules>,
     pub monitor: Arc<Monitor>,
     pub on_verdict: OnVerdict,
     pub feedback: mpsc::UnboundedSender<Feedback>,
@@ -48,7 +49,8 @@ impl Recorder {
     async fn write(&self, batch: &[Judged]) -> Result<Vec<Recorded>, StoreError> {
         let mut pause = Duration::from_millis(100);
         loop {
-            match self.store.record_verdicts(&self.judged_by, batch, now()).await {
+            let judged_by = self.rules.judged_by();
+            match self.store.record_verdicts(&judged_by, batch, now()).await {
                 Ok(recorded) => return Ok(recorded),
                 Err(failed) if self.stop.is_requested() => return Err(failed),
                 Err(failed) => {
@@ -87,17 +89,23 @@ fn tell(one: &Judged, recorded: &Recorded) {
     let path = escape_path(&one.sighting.path);
     let item = one.item.short();
     let outcome = recorded.outcome.as_str();
-    if let Some(reason) = &recorded.reason {
+    let about_scores = matches!(
+        recorded.reason,
+        None | Some(Reason::Held | Reason::NotArmed(_) | Reason::HoldCap(_))
+    );
+    let heaviest = one.verdict.heaviest().filter(|_| about_scores);
+    if let Some(heaviest) = heaviest {
+        let (policy, score) = (heaviest.policy.as_str(), two_digits(heaviest.score));
+        let prompt = heaviest.prompt.as_str();
+        let reason = recorded.reason.as_ref().map(ToString::to_string);
+        warn!(outcome, path, item, policy, score, prompt, reason, "verdict");
+    } else if let Some(reason) = &recorded.reason {
         let reason = escape(reason.to_string().as_bytes());
         if recorded.outcome == Outcome::Allow {
             info!(outcome, path, item, reason, "verdict");
         } else {
             warn!(outcome, path, item, reason, "verdict");
         }
-    } else if let Some(heaviest) = one.verdict.heaviest() {
-        let (policy, score) = (heaviest.policy.as_str(), two_digits(heaviest.score));
-        let prompt = heaviest.prompt.as_str();
-        warn!(outcome, path, item, policy, score, prompt, "verdict");
     } else {
         info!(outcome, path, item, "verdict");
     }

@@ -1,6 +1,6 @@
 //! Verbs of the pipeline: what is known, and writing down what was judged.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -10,15 +10,17 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
-    AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Outcome, PerceptualHash, Policy,
-    PolicyHash, Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp,
-    Verdict,
+    Arming, AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Mode, OnBlock, Outcome,
+    PerceptualHash, Policy, PolicyHash, Reason, ReviewState, ScoreHistogram, Severity, Sighting,
+    TaskId, Timestamp, Verdict,
 };
 
+use super::arming::{ArmingState, look_again};
+use super::placements::{held_since, wish_held};
 use super::rows::{
     RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, unreadable,
 };
-use super::{Store, StoreError, append_audit, groups, hex};
+use super::{Store, StoreError, StoreSettings, append_audit, groups, hex};
 
 /// What the file system says of a file; when none of it changed, the bytes did not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -71,7 +73,26 @@ pub struct Judged {
 #[derive(Debug, Clone)]
 pub struct JudgedBy {
     model: i64,
-    versions: Vec<(PolicyHash, i64)>,
+    versions: Vec<Version>,
+}
+
+/// A policy version's number, and what arms its hold if it has one.
+#[derive(Debug, Clone)]
+struct Version {
+    hash: PolicyHash,
+    number: i64,
+    hold: Option<Arming>,
+}
+
+impl JudgedBy {
+    /// The same with these versions too: verdicts of policies that were in force until just now
+    /// may still be on their way.
+    #[must_use]
+    pub fn and(mut self, later: Self) -> Self {
+        self.versions.retain(|old| !later.versions.iter().any(|new| new.hash == old.hash));
+        self.versions.extend(later.versions);
+        self
+    }
 }
 
 /// What is stored of an item already.
@@ -244,11 +265,32 @@ impl Store {
         judged: &[Judged],
         at: Timestamp,
     ) -> Result<Vec<Recorded>, StoreError> {
+        let judged: Vec<_> = judged.iter().map(|one| (None, one)).collect();
+        let recorded = self.record(judged_by, &judged, at).await?;
+        Ok(recorded.into_iter().flatten().collect())
+    }
+
+    /// Writes down verdicts about sightings that were read from here before. One whose path was
+    /// taken by other bytes meanwhile is left out.
+    pub(super) async fn record(
+        &self,
+        judged_by: &JudgedBy,
+        judged: &[(Option<i64>, &Judged)],
+        at: Timestamp,
+    ) -> Result<Vec<Option<Recorded>>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut recorded = Vec::with_capacity(judged.len());
-        let mut batch = Batch::default();
+        let mut batch = Batch { settings: self.settings().clone(), ..Batch::default() };
         let mut new_sets = Vec::new();
-        for one in judged {
+        for (sighting, one) in judged {
+            if let Some(sighting) = sighting
+                && !is_current(&mut transaction, *sighting)
+                    .await
+                    .map_err(|source| self.sql(source))?
+            {
+                recorded.push(None);
+                continue;
+            }
             let set = set_hash(&one.verdict);
             if !self.set_is_known(&set) && !new_sets.contains(&set) {
                 write_set(&mut transaction, judged_by, set, &one.verdict)
@@ -257,7 +299,7 @@ impl Store {
                 new_sets.push(set);
             }
             let written = write_one(&mut transaction, judged_by, set, one, at, &mut batch).await;
-            recorded.push(written.map_err(|error| self.failed(error))?);
+            recorded.push(Some(written.map_err(|error| self.failed(error))?));
         }
         batch.write(&mut transaction, judged_by).await.map_err(|source| self.sql(source))?;
         self.commit(transaction).await?;
@@ -353,7 +395,9 @@ async fn number_judges(
         .bind(policy.mode.as_str())
         .fetch_one(&mut **transaction)
         .await?;
-        versions.push((hash, row.try_get(0)?));
+        let hold = (policy.on_block == OnBlock::Hold && policy.mode == Mode::Live)
+            .then_some(policy.arming);
+        versions.push(Version { hash, number: row.try_get(0)?, hold });
     }
     Ok(JudgedBy { model, versions })
 }
@@ -374,8 +418,19 @@ async fn number_model(
     .try_get(0)
 }
 
+async fn is_current(
+    transaction: &mut Transaction<'static, Sqlite>,
+    sighting: i64,
+) -> Result<bool, sqlx::Error> {
+    let row = sqlx::query("SELECT 1 FROM sightings WHERE id = ? AND gone_at IS NULL")
+        .bind(sighting)
+        .fetch_optional(&mut **transaction)
+        .await?;
+    Ok(row.is_some())
+}
+
 /// Names the policies in scope of a sighting, in their order.
-fn set_hash(verdict: &Verdict) -> [u8; 32] {
+pub(super) fn set_hash(verdict: &Verdict) -> [u8; 32] {
     let mut hasher = Sha256::new();
     for policy in &verdict.policies {
         hasher.update(policy.policy_hash.0);
@@ -404,10 +459,20 @@ async fn write_set(
 
 impl JudgedBy {
     fn version(&self, hash: PolicyHash) -> Result<i64, sqlx::Error> {
-        let found = self.versions.iter().find(|(known, _)| *known == hash);
+        let found = self.versions.iter().find(|known| known.hash == hash);
         let missing =
             || sqlx::Error::Protocol("a verdict by a policy that was not announced".into());
-        found.map(|(_, version)| *version).ok_or_else(missing)
+        found.map(|version| version.number).ok_or_else(missing)
+    }
+
+    /// The versions that block here and may hold files if they are armed.
+    fn holding<'a>(&'a self, verdict: &'a Verdict) -> impl Iterator<Item = (i64, Arming)> + 'a {
+        verdict.policies.iter().filter(|policy| policy.outcome == Outcome::Block).filter_map(
+            |policy| {
+                let known = self.versions.iter().find(|known| known.hash == policy.policy_hash)?;
+                Some((known.number, known.hold?))
+            },
+        )
     }
 }
 
@@ -425,12 +490,24 @@ async fn write_one(
     let before = current_sighting(transaction, &judged.sighting.path).await?;
     let new_sighting = before.as_ref().is_none_or(|before| before.item != item);
     let removed_before = new_sighting && history.last_action.as_deref() == Some("remove");
-    let (outcome, reason) = if removed_before {
+    let (mut outcome, mut reason) = if removed_before {
         let reason = judged.verdict.reason.clone().filter(Reason::is_unjudged);
         (judged.verdict.outcome.max(Outcome::Review), reason.or(Some(Reason::RemovedBefore)))
     } else {
         (judged.verdict.outcome, judged.verdict.reason.clone())
     };
+    let waiting = if new_item { None } else { waiting_task(transaction, item).await? };
+    let asks = outcome > Outcome::Allow
+        && (waiting.is_some() || removed_before || !history.covers(&judged.verdict));
+    let mut held = false;
+    if asks && outcome == Outcome::Block {
+        match hold(transaction, judged_by, &judged.verdict, at, batch).await? {
+            Hold::NotAsked => {}
+            Hold::NotArmed(why) => reason = reason.or(Some(Reason::NotArmed(why))),
+            Hold::Capped(cap) => (outcome, reason) = (Outcome::Review, Some(Reason::HoldCap(cap))),
+            Hold::Held => (held, reason) = (true, Some(Reason::Held)),
+        }
+    }
 
     if let Some(before) = before.filter(|before| before.item != item) {
         leave_behind(transaction, &before, at, &mut batch.events).await?;
@@ -441,10 +518,16 @@ async fn write_one(
     let mut task_opened = false;
     if outcome > Outcome::Allow {
         write_hash(transaction, item, judged).await?;
-        let asks_again = removed_before || !history.covers(&judged.verdict);
-        task_opened =
-            ask(transaction, item, sighting, judged, outcome, reason.as_ref(), asks_again, at)
-                .await?;
+    }
+    if asks {
+        task_opened = waiting.is_none();
+        let task =
+            ask(transaction, waiting, item, sighting, judged, outcome, reason.as_ref(), at).await?;
+        if held {
+            wish_held(transaction, item, &judged.sighting, task, at).await?;
+        }
+    } else if outcome == Outcome::Allow && waiting.is_none() && history.last_action.is_none() {
+        task_opened = sample(transaction, item, sighting, judged, at, batch).await?;
     }
     batch.events.push(AuditEvent {
         at,
@@ -457,6 +540,7 @@ async fn write_one(
             "reason": reason.as_ref().map(ToString::to_string),
             "flagged": flagged(&judged.verdict),
             "task_opened": task_opened,
+            "held": held,
         })
         .to_string(),
     });
@@ -521,6 +605,11 @@ struct Batch {
     /// `[item, policy version, score, outcome, prompt]`
     verdicts: Vec<Value>,
     events: Vec<AuditEvent>,
+    settings: StoreSettings,
+    /// Holds that were looked at, by policy version.
+    arming: HashMap<i64, ArmingState>,
+    /// Keys the choice of samples; read when it is needed.
+    sampling: Option<Vec<u8>>,
 }
 
 impl Batch {
@@ -763,36 +852,28 @@ async fn write_hash(
     Ok(())
 }
 
-/// Opens a task, or adds what is new to the one that waits already. Answers whether a task
-/// was opened.
+/// Opens a task, or adds what is new to the one that waits already. Answers its number.
 #[expect(clippy::too_many_arguments, reason = "one row, one call")]
 async fn ask(
     transaction: &mut Transaction<'static, Sqlite>,
+    waiting: Option<i64>,
     item: i64,
     sighting: i64,
     judged: &Judged,
     outcome: Outcome,
     reason: Option<&Reason>,
-    asks_again: bool,
     at: Timestamp,
-) -> Result<bool, RowError> {
-    let waiting = sqlx::query("SELECT id FROM tasks WHERE item = ? AND state <> ?")
-        .bind(item)
-        .bind(ReviewState::Closed.as_str())
-        .fetch_optional(&mut **transaction)
-        .await?;
-    if waiting.is_none() && !asks_again {
-        return Ok(false);
-    }
+) -> Result<i64, RowError> {
     let heaviest = judged.verdict.heaviest();
     // What could not be judged might be anything: it is as pressing as the worst.
     let severity = heaviest.map_or(Severity::High, |policy| policy.severity);
-    let task: i64 = if let Some(row) = &waiting {
-        let task = row.try_get(0)?;
+    let task: i64 = if let Some(task) = waiting {
         if let Some(heaviest) = heaviest {
+            // A sample that is flagged now is a sample no longer.
             sqlx::query(
-                "UPDATE tasks SET policy = ?2, severity = ?3, score = ?4, outcome = ?5, reason = ?6
-                 WHERE id = ?1 AND (severity, score) < (?3, ?4)",
+                "UPDATE tasks SET policy = ?2, severity = ?3, score = ?4, outcome = ?5, reason = ?6,
+                     audit_rate = NULL
+                 WHERE id = ?1 AND ((severity, score) < (?3, ?4) OR audit_rate IS NOT NULL)",
             )
             .bind(task)
             .bind(heaviest.policy.as_str())
@@ -802,6 +883,13 @@ async fn ask(
             .bind(reason.map(ToString::to_string))
             .execute(&mut **transaction)
             .await?;
+        }
+        if reason == Some(&Reason::Held) {
+            sqlx::query("UPDATE tasks SET outcome = 'block', reason = ? WHERE id = ?")
+                .bind(Reason::Held.to_string())
+                .bind(task)
+                .execute(&mut **transaction)
+                .await?;
         }
         task
     } else {
@@ -832,5 +920,105 @@ async fn ask(
             .execute(&mut **transaction)
             .await?;
     }
-    Ok(waiting.is_none())
+    Ok(task)
+}
+
+/// The item's undecided task.
+async fn waiting_task(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: i64,
+) -> Result<Option<i64>, RowError> {
+    let row = sqlx::query("SELECT id FROM tasks WHERE item = ? AND state <> ?")
+        .bind(item)
+        .bind(ReviewState::Closed.as_str())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    Ok(row.map(|row| row.try_get(0)).transpose()?)
+}
+
+/// What a Block does to the file.
+enum Hold {
+    /// No policy that blocks says `on_block: hold`.
+    NotAsked,
+    /// Decisions don't allow it; the text says why.
+    NotArmed(String),
+    /// So many were held in 24 hours.
+    Capped(u64),
+    /// It goes to quarantine.
+    Held,
+}
+
+/// A day, in milliseconds.
+const DAY_MS: i64 = 86_400_000;
+
+async fn hold(
+    transaction: &mut Transaction<'static, Sqlite>,
+    judged_by: &JudgedBy,
+    verdict: &Verdict,
+    at: Timestamp,
+    batch: &mut Batch,
+) -> Result<Hold, RowError> {
+    let mut answer = Hold::NotAsked;
+    for (version, needs) in judged_by.holding(verdict) {
+        let state = match batch.arming.get(&version) {
+            Some(state) => state.clone(),
+            None => look_again(transaction, version, judged_by.model, needs, at).await?,
+        };
+        let shortfall = state.shortfall();
+        batch.arming.insert(version, state);
+        let Some(why) = shortfall else {
+            let cap = batch.settings.daily_hold_cap;
+            let held = held_since(transaction, Timestamp(at.0 - DAY_MS)).await?;
+            return Ok(if held >= cap { Hold::Capped(cap) } else { Hold::Held });
+        };
+        answer = Hold::NotArmed(why);
+    }
+    Ok(answer)
+}
+
+/// Sends a random share of what no policy flags to a person, once an item: without it nobody
+/// knows what is missed. Answers whether it did.
+async fn sample(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: i64,
+    sighting: i64,
+    judged: &Judged,
+    at: Timestamp,
+    batch: &mut Batch,
+) -> Result<bool, RowError> {
+    let rate = batch.settings.audit_rate;
+    if rate <= 0.0 || judged.verdict.policies.is_empty() {
+        return Ok(false);
+    }
+    if batch.sampling.is_none() {
+        let row = sqlx::query("SELECT bytes FROM secrets WHERE name = 'audit_lane'")
+            .fetch_one(&mut **transaction)
+            .await?;
+        batch.sampling = Some(row.try_get(0)?);
+    }
+    // Drawn by the bytes, so that judging again draws the same, and with a secret, so that no
+    // uploader can tell.
+    let mut hasher = Sha256::new();
+    hasher.update(batch.sampling.as_deref().unwrap_or_default());
+    hasher.update(judged.item.as_bytes());
+    let digest: [u8; 32] = hasher.finalize().into();
+    let (drawn, _) = digest.as_chunks::<4>();
+    if f64::from(u32::from_le_bytes(drawn[0])) >= rate * 2_f64.powi(32) {
+        return Ok(false);
+    }
+    // Blind: no policy, no score; and of any severity, so that its place in the queue says
+    // nothing.
+    let opened = sqlx::query(
+        "INSERT INTO tasks (item, sighting, severity, score, outcome, state, opened_at, audit_rate)
+         SELECT ?1, ?2, ?3, 0, 'review', 'open', ?4, ?5
+         WHERE NOT EXISTS (SELECT 1 FROM tasks WHERE item = ?1 AND audit_rate IS NOT NULL)",
+    )
+    .bind(item)
+    .bind(sighting)
+    .bind(i64::from(drawn[1][0] % 3))
+    .bind(at.0)
+    .bind(rate)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(opened.rows_affected() == 1)
 }

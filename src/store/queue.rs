@@ -13,6 +13,8 @@ use crate::moderation::{
     TaskId, Timestamp, UndoOutcome,
 };
 
+use super::arming::disarm_where_due;
+use super::placements::{wish_as_before, wish_as_decided};
 use super::rows::{
     RowError, item_of, lease_of, past_decision_of, path_bytes, path_of, policy_id_of,
     policy_verdict_of, severity_number, state_of, task_of,
@@ -144,7 +146,9 @@ impl Store {
 
     async fn read_detail(&self, id: TaskId) -> Result<Option<TaskDetail>, RowError> {
         let statement = format!(
-            "SELECT {TASK_COLUMNS}, t.item, t.sighting, s.policy_set, s.model FROM {TASK_TABLES}
+            "SELECT {TASK_COLUMNS}, t.item, t.sighting, s.policy_set, s.model,
+                    t.audit_rate IS NOT NULL AND t.state <> 'closed' AS blind
+             FROM {TASK_TABLES}
              WHERE t.id = ?"
         );
         let mut reader = self.readers.acquire().await?;
@@ -163,6 +167,10 @@ impl Store {
             .map(policy_verdict_of)
             .collect::<Result<Vec<_>, _>>()?;
         policies.sort_by(most_telling_first);
+        if row.try_get("blind")? {
+            // A sample is decided by what is seen, not by what the policies say.
+            policies.clear();
+        }
 
         let sightings = sqlx::query(
             "SELECT path, root FROM sightings WHERE item = ? AND (gone_at IS NULL OR id = ?)
@@ -266,7 +274,7 @@ impl Store {
     ) -> Result<Vec<DecisionOutcome>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut outcomes = Vec::with_capacity(decisions.len());
-        let mut batch = Batch::of(decisions.len());
+        let mut batch = Batch::of(decisions.len(), self.settings().grace_ms);
         for decision in decisions {
             let decided = decide(&mut transaction, decision, &mut batch, None).await;
             outcomes.push(decided.map_err(|error| self.failed(error))?);
@@ -297,7 +305,7 @@ impl Store {
         at: Timestamp,
     ) -> Result<RedoOutcome, StoreError> {
         let mut transaction = self.begin().await?;
-        let redone = redo_latest(&mut transaction, reviewer, at).await;
+        let redone = redo_latest(&mut transaction, reviewer, at, self.settings().grace_ms).await;
         let redone = redone.map_err(|error| self.failed(error))?;
         self.commit(transaction).await?;
         Ok(redone)
@@ -368,11 +376,13 @@ fn most_telling_first(a: &PolicyVerdict, b: &PolicyVerdict) -> std::cmp::Orderin
 struct Batch {
     first: Option<i64>,
     together: bool,
+    /// Milliseconds until they take effect on files.
+    grace_ms: i64,
 }
 
 impl Batch {
-    fn of(decisions: usize) -> Self {
-        Self { first: None, together: decisions > 1 }
+    fn of(decisions: usize, grace_ms: i64) -> Self {
+        Self { first: None, together: decisions > 1, grace_ms }
     }
 
     /// Marks a row that was just written as one of the batch.
@@ -452,6 +462,9 @@ async fn decide(
         .to_string(),
     };
     append_audit(transaction, &[event]).await?;
+    let Decision { task, action, at, .. } = decision;
+    wish_as_decided(transaction, *task, item, *action, *at, batch.grace_ms).await?;
+    disarm_where_due(transaction, *at).await?;
     Ok(DecisionOutcome::Recorded(DecisionId(id)))
 }
 
@@ -485,7 +498,7 @@ async fn undo_latest(
             rows.iter().map(past_decision_of).collect::<Result<Vec<_>, _>>()?
         }
     };
-    let mut batch = Batch::of(together.len());
+    let mut batch = Batch::of(together.len(), 0);
     let mut undone = Vec::with_capacity(together.len());
     let mut since = None;
     for past in together {
@@ -537,6 +550,8 @@ async fn undo_one(
         detail: json!({"decision": id, "undoes": past.id.0, "task": task.0}).to_string(),
     };
     append_audit(transaction, &[event]).await?;
+    wish_as_before(transaction, task, at).await?;
+    disarm_where_due(transaction, at).await?;
     Ok(None)
 }
 
@@ -544,6 +559,7 @@ async fn redo_latest(
     transaction: &mut Transaction<'static, Sqlite>,
     reviewer: &Reviewer,
     at: Timestamp,
+    grace_ms: i64,
 ) -> Result<RedoOutcome, RowError> {
     let fresh: i64 = sqlx::query(
         "SELECT coalesce(max(id), 0) FROM (SELECT id FROM decisions
@@ -580,7 +596,7 @@ async fn redo_latest(
     let key = latest.try_get::<Option<i64>, _>("batch")?.unwrap_or(one);
     let rows = sqlx::query(AssertSqlSafe(statement)).bind(key);
     let rows = rows.fetch_all(&mut **transaction).await?;
-    let mut batch = Batch::of(rows.len());
+    let mut batch = Batch::of(rows.len(), grace_ms);
     let mut redone = Vec::with_capacity(rows.len());
     let mut since = None;
     for row in &rows {

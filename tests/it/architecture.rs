@@ -85,7 +85,11 @@ const TABLE: &[Row] = &[
         room: "pipeline",
         rooms: &["moderation", "vision", "store"],
         crates: &["notify", "tokio", "rustix", "sha2"],
-        only_in: &[],
+        // Hooks: the HTTP client, and the signature of what is sent. Quarantine: its manifest.
+        only_in: &[
+            ("pipeline/act/hooks", &["ureq", "hmac"]),
+            ("pipeline/act/quarantine", &["serde_json", "base64"]),
+        ],
     },
     Row {
         room: "tui",
@@ -120,6 +124,8 @@ const TABLE: &[Row] = &[
             "rustix",
         ],
         only_in: &[
+            // A suggestion is printed as a patch.
+            ("commands/policy/suggest", &["similar"]),
             // The level of the log is a choice of the subcommand's.
             ("commands.rs", &["tracing_subscriber"]),
             ("commands/runtime", &["zip", "tar", "flate2"]),

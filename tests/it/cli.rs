@@ -102,8 +102,8 @@ fn broken_settings_end_with_78_and_say_where_and_what_to_do() {
             &["modtool.yaml:1:1: unknown field `modle`", "did you mean `model`?"][..],
         ),
         ("\nwatch:\n  poll: maybe\n", &["modtool.yaml:3:9", "auto, true, false"]),
-        ("hooks: [{a: b}]\n", &["modtool.yaml:1:8", "not supported by this version yet"]),
-        ("limits: {side: 0}\naudit_rate: 1.0\n", &["modtool.yaml:1:16", "modtool.yaml:2:13"]),
+        ("hooks: [{a: b}]\n", &["modtool.yaml:1:10", "unknown field `a`"]),
+        ("limits: {side: 0}\naudit_rate: 1.5\n", &["modtool.yaml:1:16", "modtool.yaml:2:13"]),
         ("a: [\n", &["modtool.yaml:"]),
     ] {
         fs::write(&file, text).expect("written");

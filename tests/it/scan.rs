@@ -6,6 +6,7 @@ use std::path::Path;
 use modtool::moderation::{
     Action, Decision, DecisionOutcome, ItemId, QueueFilter, Reviewer, Timestamp, UndoOutcome,
 };
+use modtool::pipeline::now;
 use serde_json::Value;
 
 use crate::support::pictures::{
@@ -108,14 +109,15 @@ async fn a_second_scan_judges_nothing_and_a_persons_approval_makes_it_clean() {
                 reviewer: ana.clone(),
                 reason: None,
                 note: None,
-                at: Timestamp(index),
+                // Its effect on the file comes later than this test ends.
+                at: Timestamp(now().0 + 1_000_000 + index),
             };
             let decided = store.record_decision(&decision).await.expect("decided");
             assert!(matches!(decided, DecisionOutcome::Recorded(_)));
         }
     }
     workspace.scan().expect_code(1);
-    let undone = store.undo(&ana, Timestamp(3)).await.expect("undone");
+    let undone = store.undo(&ana, Timestamp(now().0 + 1_000_003)).await.expect("undone");
     assert!(matches!(undone, UndoOutcome::Undone(_)));
     let decision = Decision {
         task: tasks[1].id,
@@ -123,7 +125,7 @@ async fn a_second_scan_judges_nothing_and_a_persons_approval_makes_it_clean() {
         reviewer: ana.clone(),
         reason: None,
         note: None,
-        at: Timestamp(4),
+        at: Timestamp(now().0 + 1_000_004),
     };
     store.record_decision(&decision).await.expect("decided");
     store.close().await;

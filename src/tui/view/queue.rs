@@ -195,7 +195,8 @@ pub(super) fn label(task: &ReviewTask) -> &str {
         (Some(Reason::RemovedBefore), None) => "removed before",
         (Some(Reason::NoPolicy), None) => "no policy",
         (Some(Reason::Found), None) => "found",
-        (Some(Reason::OutOfScope) | None, None) => "",
+        (None, None) => "random sample",
+        (Some(_), None) => "",
     }
 }
 

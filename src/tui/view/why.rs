@@ -64,6 +64,9 @@ fn in_full(reason: &Reason) -> String {
         Reason::NoPolicy => "no policy is in force, so a person decides".to_owned(),
         Reason::Found => "nothing flagged it; a person found it".to_owned(),
         Reason::RemovedBefore => "removed before: a person removed the same picture".to_owned(),
+        Reason::Held => "held: the file is in quarantine until you decide".to_owned(),
+        Reason::NotArmed(why) => format!("not held, because its policy is not armed: {why}"),
+        Reason::HoldCap(cap) => format!("not held: {cap} files were held in 24 hours already"),
         Reason::Unreadable(why) => format!("could not be read: {}", escape(why.as_bytes())),
         Reason::Undecodable(why) => {
             format!("could not be judged as a picture: {}", escape(why.as_bytes()))

@@ -81,6 +81,55 @@ pub fn topics_of(ability: Ability) -> impl Iterator<Item = &'static Topic> {
     TOPICS.iter().filter(move |topic| topic.ability == ability)
 }
 
+/// What the model was never trained on, with words that give such a prompt away.
+const UNKNOWN: [(&str, &[&str]); 4] = [
+    (
+        "nudity",
+        &[
+            "nude",
+            "naked",
+            "nudity",
+            "porn",
+            "pornography",
+            "sex",
+            "sexual",
+            "nsfw",
+            "genitals",
+            "breasts",
+            "topless",
+        ],
+    ),
+    (
+        "violence",
+        &[
+            "blood",
+            "bloody",
+            "gore",
+            "corpse",
+            "corpses",
+            "violence",
+            "violent",
+            "torture",
+            "beheading",
+            "beating",
+            "wound",
+            "wounds",
+        ],
+    ),
+    ("hate symbols", &["swastika", "nazi", "hate", "klan"]),
+    ("self-harm", &["self-harm", "suicide", "noose", "self-injury"]),
+];
+
+/// The topic that a prompt is about and that the model can't see, if there is one: a guess by its
+/// words, for a warning.
+pub fn unknown_topic(prompt: &str) -> Option<&'static str> {
+    let prompt = prompt.to_lowercase();
+    let is_part = |character: char| character.is_alphanumeric() || character == '-';
+    let words: Vec<&str> = prompt.split(|character| !is_part(character)).collect();
+    let about = |(_, known): &&(&str, &[&str])| words.iter().any(|word| known.contains(word));
+    UNKNOWN.iter().find(about).map(|(topic, _)| *topic)
+}
+
 /// The built-in model. Its files can't change, so their hashes are checked by a test
 /// instead of at every start.
 ///
@@ -110,6 +159,13 @@ mod tests {
             assert_eq!(manifest.files[name], hex(&Sha256::digest(bytes)), "{name}");
         }
         assert_eq!(manifest.files.len(), 3);
+    }
+
+    #[test]
+    fn prompts_about_what_it_never_saw_are_told_by_their_words() {
+        assert_eq!(unknown_topic("a Naked person"), Some("nudity"));
+        assert_eq!(unknown_topic("a noose (self-harm)"), Some("self-harm"));
+        assert_eq!(unknown_topic("a bloodhound in Essex"), None);
     }
 
     #[test]

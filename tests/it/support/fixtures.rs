@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use modtool::moderation::{
-    Action, Decision, Embedding, Fingerprint, ItemId, Mode, Outcome, Policy, PolicyId,
-    PolicyVerdict, Prompt, Reason, ReviewTask, Reviewer, SafeView, Scope, Scoring, Severity,
-    Sighting, Thresholds, Timestamp, Verdict,
+    Action, Arming, Decision, Embedding, Fingerprint, ItemId, Mode, OnBlock, Outcome, Policy,
+    PolicyId, PolicyVerdict, Prompt, Reason, ReviewTask, Reviewer, SafeView, Scope, Scoring,
+    Severity, Sighting, Thresholds, Timestamp, Verdict,
 };
 use modtool::store::{FileStat, Judged, JudgedBy, PictureFacts, Store};
 
@@ -34,6 +34,10 @@ pub fn policy(id: &str, severity: Severity) -> Policy {
         thresholds: Thresholds::new(0.5, 0.9).expect("in order"),
         scope: Scope::everything(),
         safe_view: SafeView::Blur,
+        on_block: OnBlock::None,
+        arming: Arming::default(),
+        inherit: false,
+        calibration: None,
     }
 }
 

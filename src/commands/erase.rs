@@ -1,0 +1,123 @@
+//! `modtool erase`: everything personal about a picture, for ever.
+
+use std::io::{self, Write as _};
+use std::path::PathBuf;
+
+use anyhow::{Context as _, bail};
+use clap::Args;
+use serde_json::json;
+
+use crate::cli::OutputFormat;
+use crate::config::Config;
+use crate::exit_code::ExitCode;
+use crate::moderation::escape::{escape, escape_path};
+use crate::pipeline;
+
+use super::clock::now;
+use super::output::json_line;
+use super::quarantine::confirmed;
+use super::{review, vectors, workspace};
+
+/// Erase a picture and everything personal about it
+///
+/// Deletes its files (in the watched folders and in quarantine), vectors, scores, names, notes and
+/// hashes; a numbered tombstone stays, and the audit chain still verifies. Says first what it
+/// would do, and asks.
+#[derive(Debug, Args)]
+pub(super) struct EraseArgs {
+    /// A path, or the first digits of its hash
+    #[arg(value_name = "ITEM|PATH")]
+    what: PathBuf,
+
+    /// Who asks for it [default: what modtool.yaml says, else the system's user]
+    #[arg(long, value_name = "NAME", env = "MODTOOL_REVIEWER")]
+    reviewer: Option<String>,
+
+    /// Don't ask
+    #[arg(long)]
+    yes: bool,
+
+    /// Form of what is printed
+    #[arg(long, value_enum, default_value_t)]
+    format: OutputFormat,
+}
+
+pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let by = review::reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
+    let store = workspace::existing_store(config).await?;
+    let path = std::fs::canonicalize(&args.what).or_else(|_| std::path::absolute(&args.what))?;
+    let found = store.find_items(&args.what.to_string_lossy(), &path).await?;
+    let item = match found.as_slice() {
+        [] => bail!(
+            "nothing is known about {}; name a path, or at least 8 digits of a hash",
+            escape_path(&args.what)
+        ),
+        [item] => *item,
+        several => {
+            let several: Vec<_> = several.iter().map(ToString::to_string).collect();
+            bail!("several pictures match; name one:\n  {}", several.join("\n  "));
+        }
+    };
+    let erasable = store.erasable(item).await?.context("it was erased just now")?;
+    let mut out = io::stdout().lock();
+    let json = args.format == OutputFormat::Json;
+    if !json {
+        writeln!(out, "{item}")?;
+        for path in &erasable.paths {
+            writeln!(out, "  deletes {}", escape_path(path))?;
+        }
+        if erasable.quarantined {
+            writeln!(out, "  deletes its file in quarantine")?;
+        }
+        writeln!(
+            out,
+            "  erases its vectors, scores, names, hashes, and the notes of {} decisions",
+            erasable.decisions
+        )?;
+    }
+    if !args.yes && !confirmed(&mut out)? {
+        writeln!(out, "nothing was erased")?;
+        return Ok(ExitCode::Clean);
+    }
+    // Files first: should this be interrupted, the item is still known and the command can be
+    // given again.
+    let files = pipeline::erase_files(&config.quarantine(), item, &erasable.paths);
+    if let Some((path, why)) = files.failed.first() {
+        bail!(
+            "{}: {}; nothing was erased from the database, so this can be tried again",
+            escape_path(path),
+            escape(why.as_bytes())
+        );
+    }
+    let erased = store.erase(item, &by, now()).await?.context("it was erased just now")?;
+    vectors::forget(config).context("the files in vectors/ still hold it; delete that folder")?;
+    store.close().await;
+    if json {
+        let line = json!({
+            "tombstone": erasable.number,
+            "files": files.deleted,
+            "files_left": files.left.iter().map(|path| escape_path(path)).collect::<Vec<_>>(),
+            "embeddings": erased.embeddings,
+            "names": erased.names,
+            "notes": erased.notes,
+            "audit_details": erased.events,
+        });
+        json_line(&mut out, &line)?;
+        return Ok(ExitCode::Clean);
+    }
+    writeln!(
+        out,
+        "erased: {} files, {} vectors, {} names, {} notes, {} audit details; tombstone {}",
+        files.deleted,
+        erased.embeddings,
+        erased.names,
+        erased.notes,
+        erased.events,
+        erasable.number
+    )?;
+    for path in &files.left {
+        writeln!(out, "left alone, because other bytes lie there: {}", escape_path(path))?;
+    }
+    writeln!(out, "Backups, exports and what hooks were told are not reached from here.")?;
+    Ok(ExitCode::Clean)
+}

@@ -1,0 +1,164 @@
+//! Takes policies over while a watcher runs: always the new ones or the last good ones.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use tokio::runtime::Handle;
+use tokio::task::JoinHandle;
+use tracing::{error, info, warn};
+
+use crate::config::Config;
+use crate::moderation::escape::{escape_lines, escape_path};
+use crate::moderation::{Classifier, Fingerprint, PolicyHash};
+use crate::pipeline::{self, Monitor, Reload};
+use crate::store::{JudgedBy, Store};
+use crate::vision::Encoder;
+
+use super::watch::Run;
+use super::workspace;
+
+/// What the policy files hold, by name.
+type Texts = Vec<(PathBuf, Vec<u8>)>;
+
+struct Reloader {
+    config: Config,
+    store: Arc<Store>,
+    monitor: Arc<Monitor>,
+    /// What was taken over or refused last; nothing where there is no folder.
+    handled: Option<Texts>,
+    /// Seen once: an editor may be in the middle of writing it.
+    seen: Option<Texts>,
+    hashes: Vec<PolicyHash>,
+    rescoring: Option<JoinHandle<()>>,
+    runtime: Handle,
+}
+
+/// Looks at the policies again and again.
+///
+/// # Errors
+/// When the policies can't be read now.
+pub(super) fn watching(config: Config, run: &Run) -> anyhow::Result<Reload> {
+    let handled = texts(&config.policies());
+    let files = workspace::policies(&config)?;
+    let mut reloader = Reloader {
+        handled,
+        seen: None,
+        store: Arc::clone(&run.store),
+        monitor: Arc::clone(&run.monitor),
+        hashes: files.iter().map(|file| file.policy.hash()).collect(),
+        rescoring: None,
+        runtime: Handle::current(),
+        config,
+    };
+    Ok(Box::new(move |encoder| reloader.look(encoder)))
+}
+
+impl Reloader {
+    fn look(&mut self, encoder: &dyn Encoder) -> Option<(Vec<Classifier>, JudgedBy)> {
+        let found = texts(&self.config.policies());
+        if found == self.handled {
+            self.seen = None;
+            return None;
+        }
+        // Only what stays the same for two looks is what somebody meant to write.
+        if self.seen.is_none() || self.seen != found {
+            self.seen = found;
+            return None;
+        }
+        self.seen = None;
+        self.handled = found;
+        match self.take_over(encoder) {
+            Ok(taken) => taken,
+            Err(problem) => {
+                error!(
+                    problem = %escape_lines(&format!("{problem:#}")),
+                    "the policies are broken; the last good ones stay in force"
+                );
+                self.monitor.went_wrong(format_args!("policies: {problem:#}"));
+                None
+            }
+        }
+    }
+
+    fn take_over(
+        &mut self,
+        encoder: &dyn Encoder,
+    ) -> anyhow::Result<Option<(Vec<Classifier>, JudgedBy)>> {
+        let files = workspace::policies(&self.config)?;
+        // Written again while it was read: the next look takes it.
+        let now = texts(&self.config.policies());
+        if now != self.handled {
+            self.handled = None;
+            return Ok(None);
+        }
+        let hashes: Vec<_> = files.iter().map(|file| file.policy.hash()).collect();
+        if files.is_empty() {
+            warn!("there is no policy any more: every picture goes to review");
+        }
+        let card = encoder.model().clone();
+        let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
+        let store = Arc::clone(&self.store);
+        let (classifiers, judged_by) = self.runtime.block_on(async {
+            let classifiers = workspace::classifiers(encoder, &files, Some(&store)).await?;
+            let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
+            Ok::<_, anyhow::Error>((classifiers, judged_by))
+        })?;
+        let changed = hashes != self.hashes;
+        self.hashes = hashes;
+        info!(policies = classifiers.len(), changed, "policies taken over");
+        if changed && self.config.actions.rescore_on_change {
+            self.rescore(card.fingerprint, classifiers.clone(), judged_by.clone());
+        }
+        Ok(Some((classifiers, judged_by)))
+    }
+
+    fn rescore(&mut self, print: Fingerprint, classifiers: Vec<Classifier>, judged_by: JudgedBy) {
+        if let Some(older) = self.rescoring.take() {
+            older.abort();
+        }
+        let store = Arc::clone(&self.store);
+        self.rescoring = Some(self.runtime.spawn(async move {
+            match pipeline::rescore(&store, &print, &classifiers, &judged_by, |_| ()).await {
+                Ok(done) => info!(
+                    items = done.items,
+                    judged = done.judged,
+                    changed = done.changed,
+                    tasks_opened = done.opened,
+                    "judged stored pictures again"
+                ),
+                Err(error) => error!(%error, "stored pictures could not be judged again"),
+            }
+        }));
+    }
+}
+
+impl Drop for Reloader {
+    fn drop(&mut self) {
+        if let Some(rescoring) = self.rescoring.take() {
+            rescoring.abort();
+        }
+    }
+}
+
+/// Every policy file as it is now; `None` where there is no folder, or it can't be read whole (a
+/// file that is being renamed): then nothing is known, and nothing changes.
+fn texts(folder: &Path) -> Option<Texts> {
+    let mut texts = Vec::new();
+    let entries = match std::fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) => {
+            tracing::debug!(folder = %escape_path(folder), %error, "no policies to look at");
+            return None;
+        }
+    };
+    for entry in entries {
+        let path = entry.ok()?.path();
+        let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
+        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
+        if is_yaml && !hidden && path.is_file() {
+            texts.push((path.clone(), std::fs::read(&path).ok()?));
+        }
+    }
+    texts.sort();
+    Some(texts)
+}

@@ -1,0 +1,179 @@
+//! Erasing an item: everything personal about it goes, a tombstone stays, and the audit chain
+//! still verifies.
+
+use std::path::PathBuf;
+
+use serde_json::json;
+use sqlx::{Row as _, Sqlite, Transaction};
+
+use crate::moderation::{AuditEvent, AuditKind, ItemId, ReviewState, Reviewer, TaskId, Timestamp};
+
+use super::queue::set_state;
+use super::rows::{RowError, item_of, path_bytes, path_of};
+use super::{Store, StoreError, append_audit};
+
+/// An item and what erasing it would take away.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Erasable {
+    /// The item.
+    pub item: ItemId,
+    /// Its number, which the tombstone keeps.
+    pub number: i64,
+    /// Where its bytes lie, as far as is known.
+    pub paths: Vec<PathBuf>,
+    /// Whether bytes lie in the quarantine.
+    pub quarantined: bool,
+    /// Decisions about it.
+    pub decisions: u64,
+}
+
+/// What was erased.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Erased {
+    /// Vectors.
+    pub embeddings: u64,
+    /// Paths, now and earlier.
+    pub names: u64,
+    /// Notes of reviewers.
+    pub notes: u64,
+    /// Audit events whose detail was erased.
+    pub events: u64,
+}
+
+impl Store {
+    /// The items that a text names: a hash, its beginning (at least 8 digits), or a path where
+    /// the item lies or lay.
+    pub async fn find_items(
+        &self,
+        text: &str,
+        path: &std::path::Path,
+    ) -> Result<Vec<ItemId>, StoreError> {
+        let digits = text.len() >= 8 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT DISTINCT i.hash FROM items AS i
+                 LEFT JOIN sightings AS s ON s.item = i.id
+                 WHERE (?1 AND lower(hex(i.hash)) LIKE ?2 || '%') OR s.path = ?3
+                 ORDER BY i.hash LIMIT 10",
+            )
+            .bind(digits)
+            .bind(text.to_lowercase())
+            .bind(path_bytes(path))
+            .fetch_all(&self.readers)
+            .await?;
+            rows.iter().map(|row| Ok(item_of(row.try_get(0)?)?)).collect::<Result<_, RowError>>()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
+    /// What erasing an item would take away; `None` when it is not known.
+    pub async fn erasable(&self, item: ItemId) -> Result<Option<Erasable>, StoreError> {
+        let read = async {
+            let mut reader = self.readers.acquire().await?;
+            let row = sqlx::query(
+                "SELECT i.id, (SELECT count(*) FROM decisions AS d WHERE d.item = i.id) AS decisions,
+                        EXISTS (SELECT 1 FROM placements AS p
+                                WHERE p.item = i.id AND p.state = 'quarantined') AS quarantined
+                 FROM items AS i WHERE i.hash = ?",
+            )
+            .bind(item.as_bytes().as_slice())
+            .fetch_optional(&mut *reader)
+            .await?;
+            let Some(row) = row else { return Ok(None) };
+            let number: i64 = row.try_get("id")?;
+            let paths = sqlx::query(
+                "SELECT path FROM sightings WHERE item = ? AND gone_at IS NULL ORDER BY path",
+            )
+            .bind(number)
+            .fetch_all(&mut *reader)
+            .await?;
+            let paths = paths.iter().map(|row| row.try_get("path").map(path_of));
+            Ok(Some(Erasable {
+                item,
+                number,
+                paths: paths.collect::<Result<_, _>>()?,
+                quarantined: row.try_get("quarantined")?,
+                decisions: row.try_get::<i64, _>("decisions")?.unsigned_abs(),
+            }))
+        };
+        read.await.map_err(|error: RowError| self.failed(error))
+    }
+
+    /// Erases all that is personal about an item, in one transaction: vectors, scores, names,
+    /// notes, the hash itself, and the details of its audit events. The numbers of rows stay, so
+    /// that counts and the chain stay right. Deleted bytes are overwritten in the database file
+    /// and leave its journal. Files are the caller's business, and must be gone before.
+    pub async fn erase(
+        &self,
+        item: ItemId,
+        by: &Reviewer,
+        at: Timestamp,
+    ) -> Result<Option<Erased>, StoreError> {
+        let sql = |source| self.sql(source);
+        sqlx::query("PRAGMA secure_delete = ON").execute(&self.writer).await.map_err(sql)?;
+        let mut transaction = self.begin().await?;
+        let erased = erase(&mut transaction, item, by, at).await;
+        let erased = erased.map_err(|error| self.failed(error))?;
+        self.commit(transaction).await?;
+        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await.map_err(sql)?;
+        Ok(erased)
+    }
+}
+
+async fn erase(
+    transaction: &mut Transaction<'static, Sqlite>,
+    item: ItemId,
+    by: &Reviewer,
+    at: Timestamp,
+) -> Result<Option<Erased>, RowError> {
+    let row = sqlx::query("SELECT id FROM items WHERE hash = ?")
+        .bind(item.as_bytes().as_slice())
+        .fetch_optional(&mut **transaction)
+        .await?;
+    let Some(row) = row else { return Ok(None) };
+    let number: i64 = row.try_get("id")?;
+    let tasks = sqlx::query("SELECT id FROM tasks WHERE item = ? AND state <> 'closed'")
+        .bind(number)
+        .fetch_all(&mut **transaction)
+        .await?;
+    for task in tasks {
+        let task = TaskId(task.try_get("id")?);
+        set_state(transaction, task, ReviewState::Closed, at).await?;
+    }
+    let mut run = async |statement: &'static str| {
+        let done = sqlx::query(statement).bind(number).execute(&mut **transaction).await?;
+        Ok::<_, sqlx::Error>(done.rows_affected())
+    };
+    let embeddings = run("DELETE FROM embeddings WHERE item = ?").await?;
+    run("DELETE FROM verdicts WHERE item = ?").await?;
+    run("DELETE FROM placements WHERE item = ?").await?;
+    run("DELETE FROM perceptual_hashes WHERE item = ?").await?;
+    run("DELETE FROM hash_words WHERE item = ?").await?;
+    let notes = run("UPDATE decisions SET note = NULL WHERE item = ? AND note IS NOT NULL").await?;
+    run("UPDATE tasks SET score = 0 WHERE item = ?").await?;
+    // Random names, so that nothing can be guessed from them, and no two are alike.
+    let names =
+        run("UPDATE sightings SET path = randomblob(16), root = x'', size = 0, mtime_ns = 0,
+             ctime_ns = 0, inode = 0, gone_at = coalesce(gone_at, judged_at) WHERE item = ?")
+        .await?;
+    run("UPDATE items SET hash = randomblob(32), bytes = 0, format = NULL, width = NULL,
+             height = NULL, frames = NULL, reason = 'erased' WHERE id = ?")
+    .await?;
+
+    // Every event that names the item; details of the first version stand in the chain itself.
+    let events =
+        sqlx::query("DELETE FROM audit_details WHERE instr(detail, ?) > 0 RETURNING sequence")
+            .bind(item.to_string())
+            .fetch_all(&mut **transaction)
+            .await?;
+    let mut events: Vec<i64> = events.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    events.sort_unstable();
+    let event = AuditEvent {
+        at,
+        kind: AuditKind::Erased,
+        actor: by.as_str().to_owned(),
+        detail: json!({"tombstone": number, "events": events}).to_string(),
+    };
+    append_audit(transaction, &[event]).await?;
+    Ok(Some(Erased { embeddings, names, notes, events: events.len() as u64 }))
+}
