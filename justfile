@@ -31,6 +31,19 @@ bench:
 bench-review:
     cargo bench --bench review
 
+# Crashes, bombs, bursts, attacks in long runs (two hours): what docs/reliability.md tells
+torture:
+    MODTOOL_LONG=1 cargo test --locked --test it -- --nocapture --test-threads 2 crash:: bombs:: sandbox:: backup:: burst lost
+
+# Eight hours at four fifths of what this machine can do: memory, descriptors, journal
+soak seconds="28800":
+    MODTOOL_LONG=1 MODTOOL_SOAK_SECONDS={{seconds}} cargo test --locked --test it -- --nocapture soak::
+
+# Any bytes at all, an hour's worth of cases for each place where they come in
+fuzz cases="2000000":
+    PROPTEST_CASES={{cases}} cargo test --locked --test it -- fuzz::
+    PROPTEST_CASES={{cases}} cargo test --locked --lib -- any_bytes mutated nothing_unprintable
+
 # Advisories, licences, sources and duplicate versions (needs cargo-deny)
 deny:
     cargo deny check

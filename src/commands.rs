@@ -3,8 +3,10 @@
 //! Errors end up here, are printed once with what to do next, and become an exit code.
 
 mod audit;
+mod backup;
 mod clock;
 mod completions;
+mod decode;
 mod doctor;
 mod erase;
 mod export;
@@ -41,6 +43,7 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape;
 use crate::policy_file::PolicyProblems;
 use crate::telemetry::{self, Telemetry};
+use crate::vision::sandbox::CHILD_SUBCOMMAND;
 
 /// Finds the pictures that break your rules, here on this machine, and puts them before a person
 #[derive(Debug, Parser)]
@@ -78,6 +81,8 @@ enum Command {
     Hooks(hooks::HooksArgs),
     Status(status::StatusArgs),
     Export(export::ExportArgs),
+    Backup(backup::BackupArgs),
+    RestoreBackup(backup::RestoreArgs),
     Init(init::InitArgs),
     Doctor(doctor::DoctorArgs),
     Model(model::ModelArgs),
@@ -85,6 +90,8 @@ enum Command {
     Completions(completions::CompletionsArgs),
     #[command(name = "__probe-runtime", hide = true)]
     ProbeRuntime(probe::ProbeArgs),
+    #[command(name = CHILD_SUBCOMMAND, hide = true)]
+    Decode(decode::DecodeArgs),
 }
 
 /// Parses the command line, runs, prints an error once, and answers how to end.
@@ -118,6 +125,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     match cli.command {
         Command::Completions(args) => return completions::run(&args, Cli::command()),
         Command::ProbeRuntime(args) => return probe::run(&args),
+        Command::Decode(args) => return decode::run(&args),
         _ => {}
     }
     let config = Config::resolve(&cli.options)?;
@@ -141,11 +149,15 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Hooks(args) => hooks::run(&args, &config).await,
             Command::Status(args) => status::run(&args, &config).await,
             Command::Export(args) => export::run(&args, &config).await,
+            Command::Backup(args) => backup::run(&args, &config).await,
+            Command::RestoreBackup(args) => backup::restore(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),
             Command::Doctor(args) => doctor::run(&args, &config).await,
             Command::Model(args) => model::run(args, &config).await,
             Command::Runtime(args) => runtime::run(&args, &config),
-            Command::Completions(_) | Command::ProbeRuntime(_) => Ok(ExitCode::Clean),
+            Command::Completions(_) | Command::ProbeRuntime(_) | Command::Decode(_) => {
+                Ok(ExitCode::Clean)
+            }
         }
     });
     // A second Ctrl-C must not wait for a picture that is being decoded.

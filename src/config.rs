@@ -29,6 +29,8 @@ pub struct Config {
     pub engine: EngineConfig,
     /// What an upload may cost.
     pub limits: LimitsConfig,
+    /// How the decoder is locked in, one of [`SANDBOX`]; `None`: as usual on this system.
+    pub sandbox: Option<String>,
     /// How folders are watched.
     pub watch: WatchConfig,
     /// Who reviews, and how.
@@ -147,6 +149,9 @@ pub struct ReviewConfig {
 /// Ways to give a terminal pictures, as `modtool.yaml` and `--pictures` spell them.
 pub const PICTURES: &[&str] = &["auto", "kitty", "sixel", "iterm2", "halfblocks", "off"];
 
+/// How the decoder is locked in, as `modtool.yaml` spells it.
+pub const SANDBOX: &[&str] = &["required", "best-effort", "off"];
+
 impl Config {
     /// Reads `modtool.yaml` where the workspace has one; the command line wins over it.
     ///
@@ -199,6 +204,7 @@ impl Config {
                 megapixels: limits.megapixels.value,
                 frames: limits.frames.value,
             },
+            sandbox: written.sandbox.map(|sandbox| sandbox.value),
             watch: WatchConfig {
                 settle_ms: watch.settle_ms.value,
                 rescan_minutes: watch.rescan_minutes.value,
@@ -289,6 +295,7 @@ struct Settings {
     neutral: Option<Vec<String>>,
     engine: EngineSettings,
     limits: LimitsSettings,
+    sandbox: Option<Spanned<String>>,
     watch: WatchSettings,
     review: ReviewSettings,
     audit_rate: Spanned<f64>,
@@ -430,6 +437,7 @@ impl Default for Settings {
             neutral: None,
             engine: EngineSettings::default(),
             limits: LimitsSettings::default(),
+            sandbox: None,
             watch: WatchSettings::default(),
             review: ReviewSettings::default(),
             audit_rate: nowhere(0.0),
@@ -507,6 +515,11 @@ impl Settings {
             let fits = (1..=most).contains(&limit.value);
             let what = format!("this limit is 1 to {most}");
             problems.unless(fits, limit, &what, "leave the line out for the default");
+        }
+        if let Some(sandbox) = &self.sandbox {
+            let known = SANDBOX.contains(&sandbox.value.as_str());
+            let hint = format!("it is one of {}", SANDBOX.join(", "));
+            problems.unless(known, sandbox, "an unknown way to lock the decoder in", &hint);
         }
         let WatchSettings { settle_ms, rescan_minutes, poll } = &self.watch;
         let fits = settle_ms.value <= 60_000;

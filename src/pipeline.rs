@@ -30,8 +30,7 @@ use tokio::task::JoinSet;
 
 use crate::moderation::{Classifier, Sighting};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
-use crate::vision::Encoder;
-use crate::vision::decode::Limits;
+use crate::vision::{DecoderPool, Encoder};
 
 pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
 pub use monitor::{Monitor, now};
@@ -49,6 +48,9 @@ use settle::{Candidate, Feedback};
 
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
+
+/// Longer than any run.
+const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
 /// Where files come from.
 #[derive(Debug, Clone)]
@@ -71,12 +73,12 @@ pub struct Stages {
     pub judged_by: JudgedBy,
     /// Where newer policies come from, if they may change while the run lasts.
     pub reload: Option<Reload>,
-    /// What a decoder may cost.
-    pub limits: Limits,
+    /// Where pictures are decoded.
+    pub decoders: Arc<DecoderPool>,
     /// When a file counts as written.
     pub settle: SettleTimes,
-    /// Threads that read and decode.
-    pub decoders: usize,
+    /// Threads that read files and have them decoded.
+    pub preparers: usize,
     /// Pictures that the model takes at once.
     pub batch: usize,
     /// The workspace's own files.
@@ -118,7 +120,7 @@ pub async fn run(
     let (stopper, stop) = stopper();
     let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
-    let (ready, ready_in) = mpsc::channel::<Sighting>(stages.decoders);
+    let (ready, ready_in) = mpsc::channel::<Sighting>(stages.preparers);
     let lanes = stages.encoder.lanes();
     let (to_model, to_model_in) = mpsc::channel::<Prepared>((lanes + 1) * stages.batch);
     let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * stages.batch);
@@ -137,7 +139,7 @@ pub async fn run(
     };
     let preparer = Preparer {
         spec: encoder.model().image.clone(),
-        limits: stages.limits,
+        decoders: Arc::clone(&stages.decoders),
         fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
@@ -158,7 +160,7 @@ pub async fn run(
         });
     }
     let ready_in = Arc::new(Mutex::new(ready_in));
-    for _ in 0..stages.decoders {
+    for _ in 0..stages.preparers {
         let (preparer, ready, to_model) =
             (preparer.clone(), Arc::clone(&ready_in), to_model.clone());
         tasks.spawn_blocking(move || {
@@ -195,7 +197,7 @@ pub async fn run(
         Ok(recorder.run(judged_in).await?)
     });
 
-    join(tasks, stopper, shutdown).await
+    join(tasks, stopper, shutdown, &stages.decoders).await
 }
 
 /// Waits for all stages. The first error stops the source and is answered when all have ended.
@@ -203,15 +205,23 @@ async fn join(
     mut tasks: JoinSet<Result<(), PipelineError>>,
     stopper: Stopper,
     shutdown: impl Future<Output = ()> + Send + 'static,
+    decoders: &DecoderPool,
 ) -> Result<(), PipelineError> {
     let mut shutdown = Box::pin(shutdown);
     let mut ending = false;
     let mut first_error = None;
+    let mut grace = Box::pin(tokio::time::sleep(FAR));
     loop {
         tokio::select! {
+            // A picture that takes seconds must not keep the run from ending.
+            () = &mut grace, if ending => {
+                decoders.call_off();
+                grace.as_mut().reset(tokio::time::Instant::now() + FAR);
+            }
             () = &mut shutdown, if !ending => {
                 ending = true;
                 stopper.stop();
+                grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
             ended = tasks.join_next() => {
                 let error = match ended {
@@ -223,6 +233,7 @@ async fn join(
                 first_error.get_or_insert(error);
                 ending = true;
                 stopper.stop();
+                grace.as_mut().reset(tokio::time::Instant::now() + GRACE);
             }
         }
     }
@@ -242,7 +253,10 @@ async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), St
         }
         Source::Watch(roots, watching, times) => {
             let again = again::judge_again(&roots, &fingerprint, &scanner, stop.clone());
-            let watching = watch::watch(&roots, watching, times, &scanner, stop);
+            let watching = async {
+                watch::watch(&roots, watching, times, &scanner, stop).await;
+                Ok(())
+            };
             tokio::try_join!(watching, again).map(|_| ())
         }
     }

@@ -8,10 +8,12 @@
 mod again;
 mod arming;
 mod audit;
+mod backup;
 mod decided;
 mod desk;
 mod erase;
 mod export;
+mod failpoint;
 mod groups;
 mod history;
 mod hooks;
@@ -39,9 +41,11 @@ use sqlx::sqlite::{
 use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use crate::moderation::{AuditEvent, ChainHash};
+use failpoint::Edge;
 
 pub use arming::ArmingState;
 pub use audit::{AuditRow, Chain, ChainBreak};
+pub use backup::{CopyFacts, check_copy, fold};
 pub use decided::DecidedItem;
 pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};
@@ -65,6 +69,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (6, "review", include_str!("../migrations/sqlite/0006_review.sql")),
     (7, "judging again", include_str!("../migrations/sqlite/0007_judging_again.sql")),
     (8, "actions", include_str!("../migrations/sqlite/0008_actions.sql")),
+    (9, "signals", include_str!("../migrations/sqlite/0009_signals.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.
@@ -133,6 +138,26 @@ pub enum StoreError {
         /// Why.
         #[source]
         source: sqlx::Error,
+    },
+    /// A copy that is not whole, or no database of this tool.
+    #[error("{} is no good copy: {words}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What SQLite says.
+        words: String,
+    },
+    /// A copy that a later version of the tool wrote.
+    #[error("{} was written by a later version of modtool; update this one first", path.display())]
+    Newer {
+        /// The file.
+        path: PathBuf,
+    },
+    /// Somebody has the database open.
+    #[error("another modtool has {} open (a dashboard?); end it first", path.display())]
+    InUse {
+        /// The file.
+        path: PathBuf,
     },
     /// A row holds what no version of the tool writes.
     #[error("the database holds a {what} that can't be read: {value:?}")]
@@ -236,7 +261,10 @@ impl Store {
     }
 
     async fn commit(&self, transaction: Transaction<'static, Sqlite>) -> Result<(), StoreError> {
-        transaction.commit().await.map_err(|source| self.sql(source))
+        failpoint::pass(Edge::Before);
+        transaction.commit().await.map_err(|source| self.sql(source))?;
+        failpoint::pass(Edge::After);
+        Ok(())
     }
 
     fn sql(&self, source: sqlx::Error) -> StoreError {

@@ -1,6 +1,7 @@
 //! Pictures and texts become embeddings: decoding, preprocessing, tokens, models, engines.
 //!
-//! `decode` turns a file's bytes into [`Pixels`], `model` reads what a model wants,
+//! `decode` turns a file's bytes into [`Pixels`], and `sandbox` has that done in a child that is
+//! locked in; `model` reads what a model wants,
 //! `engine` finds a runtime and opens the model as an [`Encoder`]. Nothing in here knows
 //! policies, files being watched or a database.
 
@@ -10,6 +11,7 @@ pub mod model;
 mod perceptual;
 pub mod preprocess;
 mod protobuf;
+pub mod sandbox;
 mod tokenize;
 
 use std::fmt;
@@ -19,6 +21,7 @@ pub use decode::{Flaw, Limits, PictureFacts, Views};
 pub use engine::{Device, Engine, EngineChoice, EngineOptions, FoundEngine};
 pub use model::Model;
 pub use preprocess::{ImageSpec, Pixels, Resample, Resize};
+pub use sandbox::{DecoderPool, SandboxError, SandboxMode};
 
 use crate::moderation::{Embedding, EmbeddingError, Fingerprint, LogitScale};
 

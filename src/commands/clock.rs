@@ -9,6 +9,11 @@ pub(super) fn rfc3339(at: Timestamp) -> String {
     jiff::Timestamp::from_millisecond(at.0).map_or_else(|_| at.0.to_string(), |at| at.to_string())
 }
 
+/// `20261123T213605Z`, for the name of a file.
+pub(super) fn stamp() -> String {
+    jiff::Timestamp::now().strftime("%Y%m%dT%H%M%SZ").to_string()
+}
+
 /// `12 s ago`, `3 min ago`, `2 h ago`, `5 d ago`.
 pub(super) fn ago(at: Timestamp) -> String {
     let milliseconds = now().0.saturating_sub(at.0);

@@ -11,9 +11,9 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_lines, escape_path};
 use crate::moderation::{Mode, OnBlock};
 use crate::store::Store;
-use crate::vision::Limits;
 use crate::vision::engine::{FoundEngine, WhyTract};
 use crate::vision::model::builtin::{Ability, topics_of};
+use crate::vision::{Limits, sandbox};
 
 use super::output::json_line;
 use super::review::picture_protocol;
@@ -64,6 +64,7 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
     findings.push(policies(config));
     findings.extend(store(config).await);
     findings.push(watcher());
+    findings.push(decoder(config));
     findings.push(limits(config));
     findings.push(terminal());
     let healthy = !findings.iter().any(|finding| finding.broken);
@@ -151,6 +152,9 @@ fn policies(config: &Config) -> Finding {
     Finding::fine("policies", value).with_advice(advice)
 }
 
+/// The journal is cut back to this; only a reader that stands still lets it grow.
+const MOST_JOURNAL: u64 = 64 << 20;
+
 async fn store(config: &Config) -> Vec<Finding> {
     let path = config.database();
     if !path.exists() {
@@ -159,6 +163,8 @@ async fn store(config: &Config) -> Vec<Finding> {
                 .with_advice(Some("`modtool watch DIR` makes it")),
         ];
     }
+    // Before it is opened: closing it cuts the journal back.
+    let journal = std::fs::metadata(path.with_extension("db-wal")).map_or(0, |meta| meta.len());
     let opened = async {
         let store = Store::open(&path).await?;
         let version = store.sqlite_version().await?;
@@ -168,8 +174,15 @@ async fn store(config: &Config) -> Vec<Finding> {
     };
     match opened.await {
         Ok((version, mut findings)) => {
+            let grown = (journal > MOST_JOURNAL).then(|| {
+                format!(
+                    "its journal has {} MiB: another program holds a read transaction open",
+                    journal >> 20
+                )
+            });
             findings.insert(0, Finding::fine("SQLite", version));
-            findings.insert(0, Finding::fine("database", escape_path(&path)));
+            findings
+                .insert(0, Finding::fine("database", escape_path(&path)).with_advice(grown));
             findings
         }
         Err(error) => vec![Finding::broken("database", &error)],
@@ -226,6 +239,24 @@ fn watcher() -> Finding {
         .with_advice(advice)
 }
 
+/// What holds the decoder, found out by trying to get out of it.
+fn decoder(config: &Config) -> Finding {
+    if config.sandbox.as_deref() == Some("off") {
+        return Finding::fine("decoder", "NOT LOCKED IN (`sandbox: off`)").with_advice(Some(
+            "remove `sandbox: off` from modtool.yaml: uploads come from strangers",
+        ));
+    }
+    match workspace::decoders(config) {
+        Ok(decoders) => {
+            let cage = decoders.cage();
+            let advice = (!cage.open.is_empty())
+                .then_some("an upload that takes the decoder over is not stopped by this system");
+            Finding::fine("decoder", format!("locked in: {cage}")).with_advice(advice)
+        }
+        Err(error) => Finding::broken("decoder", &error),
+    }
+}
+
 fn limits(config: &Config) -> Finding {
     let Limits { animation_frames, animation_megapixels, decoded_bytes, .. } = Limits::default();
     let limits = workspace::limits(config);
@@ -233,14 +264,18 @@ fn limits(config: &Config) -> Finding {
         "limits",
         format!(
             "file {} MiB · side {} px · {} megapixels a frame · {} MiB decoded · animation {} \
-             frames, {} megapixels in all, {} scored",
+             frames, {} megapixels in all, {} scored · decoder {} MiB, {} s of \
+             computing, {} s in all",
             config.limits.file_mib,
             limits.side,
             limits.megapixels,
             decoded_bytes >> 20,
             animation_frames,
             animation_megapixels,
-            limits.frames_scored
+            limits.frames_scored,
+            sandbox::ADDRESS_SPACE >> 20,
+            limits.computing_seconds,
+            limits.wall_seconds
         ),
     )
 }

@@ -140,6 +140,7 @@ fn verdict_json(row: &ExportedVerdict) -> Value {
         policies: &row.policies,
     };
     let mut object = line.json();
+    object.insert("signals".into(), json!(row.signals));
     object.insert("first_seen".into(), rfc3339(row.first_seen).into());
     object.insert("state".into(), row.state.map(ReviewState::as_str).into());
     if let Some(gone_at) = row.gone_at {
@@ -148,7 +149,7 @@ fn verdict_json(row: &ExportedVerdict) -> Value {
     object.into()
 }
 
-const CSV_HEAD: [&str; 9] = [
+const CSV_HEAD: [&str; 10] = [
     "path",
     "item",
     "model",
@@ -158,11 +159,12 @@ const CSV_HEAD: [&str; 9] = [
     "policies",
     "first_seen",
     "state",
+    "signals",
 ];
 
 /// The fields of the JSON form; `policies` holds the same JSON array. A name that a spreadsheet
 /// would take for a formula can't come first in a cell: paths are absolute.
-fn csv_fields(row: &ExportedVerdict) -> [String; 9] {
+fn csv_fields(row: &ExportedVerdict) -> [String; 10] {
     let (name, fingerprint) =
         row.model.clone().unwrap_or((String::new(), Fingerprint(String::new())));
     let reason = row.reason.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -176,6 +178,7 @@ fn csv_fields(row: &ExportedVerdict) -> [String; 9] {
         policies_json(&row.policies).to_string(),
         rfc3339(row.first_seen),
         row.state.map(|state| state.to_string()).unwrap_or_default(),
+        row.signals.join(" "),
     ]
 }
 

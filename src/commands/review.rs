@@ -67,6 +67,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let policies: Vec<_> =
         workspace::policies(&config)?.into_iter().map(|file| file.policy).collect();
     let model = workspace::model(&config)?;
+    let decoders = workspace::decoders(&config)?;
     let store = Arc::new(workspace::store(&config).await?);
     // Decisions take effect also where nobody watches.
     let actor = workspace::actor(&config, &store)?;
@@ -99,7 +100,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let ended = tokio::task::block_in_place(|| {
         let found = protocol::ask(choice);
         let shown = if found.picker.is_some() { Pictures::Shown } else { Pictures::Off };
-        let mut gallery = Gallery::open(found.picker, workspace::limits(&config), events.clone());
+        let mut gallery = Gallery::open(found.picker, decoders, events.clone());
         listen_to_keys(events.clone(), found.unanswered_since);
         listen_to_signals(&events)?;
         let (width, height) = crossterm::terminal::size().unwrap_or((80, 24));

@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::pipeline::Source;
 
-use super::watch::{Missing, Run, roots};
+use super::watch::{Missing, Run, roots, settle_times};
 
 /// Judge every picture in a folder once, and end
 ///
@@ -29,7 +29,8 @@ pub(super) struct ScanArgs {
 
 pub(super) async fn run(args: ScanArgs, config: Config) -> anyhow::Result<ExitCode> {
     let roots = roots(&args.folders, Missing::Refuse)?;
-    let run = Run::open(config, args.format).await?;
+    let settle = settle_times(&config, &roots);
+    let run = Run::open(config, args.format, settle).await?;
     let ended = run.pipeline(Source::Scan(roots)).await;
     let flagged = run.monitor.flagged.load(Relaxed) + run.monitor.flagged_before.load(Relaxed);
     run.close().await;

@@ -15,7 +15,7 @@ use crate::moderation::score::{sigmoid, softmax};
 use crate::moderation::{ItemId, Outcome, Reason};
 use crate::pipeline::judge_named;
 use crate::store::Judged;
-use crate::vision::{ModelCard, Pixels, decode};
+use crate::vision::{DecoderPool, ModelCard, Pixels};
 
 use super::output::{VerdictLine, file_json, json_line, number, table};
 use super::workspace;
@@ -51,11 +51,11 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let card = encoder.model().clone();
-    let limits = workspace::limits(config);
+    let decoders = workspace::decoders(config)?;
     let mut code = ExitCode::Clean;
     let mut printed = Ok(());
     let batch = config.engine.batch;
-    judge_named(encoder.as_ref(), &classifiers, &limits, batch, &args.images, |judged| {
+    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, &args.images, |judged| {
         if judged.verdict.outcome > Outcome::Allow {
             code = ExitCode::Flagged;
         }
@@ -116,10 +116,10 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
         );
     }
     let texts = encoder.embed_texts(&args.prompts)?;
-    let limits = workspace::limits(config);
+    let decoders = workspace::decoders(config)?;
     let mut code = ExitCode::Clean;
     for path in &args.images {
-        let (item, view) = reference_view(path, &card, &limits);
+        let (item, view) = reference_view(path, &card, &decoders)?;
         let scored = view.and_then(|pixels| {
             let embedded = encoder.embed_images(&[pixels]);
             let failed = |error| Reason::Undecodable(format!("the model failed: {error}"));
@@ -169,8 +169,8 @@ fn prompt_rows(card: &ModelCard, prompts: &[String], cosines: &[f32]) -> Vec<Pro
 fn reference_view(
     path: &Path,
     card: &ModelCard,
-    limits: &decode::Limits,
-) -> (ItemId, Result<Pixels, Reason>) {
+    decoders: &DecoderPool,
+) -> anyhow::Result<(ItemId, Result<Pixels, Reason>)> {
     let bytes = match std::fs::metadata(path).and_then(|meta| {
         if meta.is_file() {
             std::fs::read(path)
@@ -181,16 +181,17 @@ fn reference_view(
         Ok(bytes) => bytes,
         Err(error) => {
             let item = ItemId::of_unread(path.as_os_str().as_encoded_bytes());
-            return (item, Err(Reason::Unreadable(error.to_string())));
+            return Ok((item, Err(Reason::Unreadable(error.to_string()))));
         }
     };
-    let view = decode::reference_view(&bytes, &card.image, limits)
+    let view = decoders
+        .reference_view(&bytes, &card.image)?
         .map_err(|flaw| Reason::Undecodable(flaw.to_string()))
         .and_then(|mut views| {
             let none = || Reason::Undecodable("it has no frame".into());
             (!views.views.is_empty()).then(|| views.views.swap_remove(0)).ok_or_else(none)
         });
-    (ItemId::of_bytes(&bytes), view)
+    Ok((ItemId::of_bytes(&bytes), view))
 }
 
 fn print_prompts(

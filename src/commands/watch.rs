@@ -55,7 +55,8 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
         rescan: Duration::from_secs(60 * config.watch.rescan_minutes),
         ..WatchTimes::default()
     };
-    let run = Run::open(config.clone(), args.format).await?;
+    let settle = settle_times(&config, &roots);
+    let run = Run::open(config.clone(), args.format, settle).await?;
     let reload = reload::watching(config.clone(), &run)?;
     run.renew_by(reload);
     let tidying = tokio::spawn(super::retention::daily(config, Arc::clone(&run.store)));
@@ -83,6 +84,16 @@ fn watching(args: &WatchArgs, config: &Config, roots: &[PathBuf]) -> Watching {
             })
         });
     if polling { Watching::Polling } else { Watching::Events }
+}
+
+/// Servers tell changes late, so files on them are left alone longer.
+pub(super) fn settle_times(config: &Config, roots: &[PathBuf]) -> SettleTimes {
+    let usual = SettleTimes::default();
+    let far = roots.iter().any(|root| workspace::network_file_system(root).is_some());
+    SettleTimes {
+        closed: Duration::from_millis(config.watch.settle_ms),
+        unchanged: if far { Duration::from_secs(5) } else { usual.unchanged },
+    }
 }
 
 /// What to do about a folder that is not there.
@@ -151,7 +162,11 @@ pub(super) struct Run {
 
 impl Run {
     /// Opens policies, store, engine and model; refuses broken policies before anything is judged.
-    pub(super) async fn open(config: Config, format: OutputFormat) -> anyhow::Result<Self> {
+    pub(super) async fn open(
+        config: Config,
+        format: OutputFormat,
+        settle: SettleTimes,
+    ) -> anyhow::Result<Self> {
         let json_log = config.json_log;
         let files = workspace::policies(&config)?;
         if files.is_empty() {
@@ -160,6 +175,7 @@ impl Run {
                 "there is no policy: every picture goes to review; `modtool init` writes some"
             );
         }
+        let decoders = workspace::decoders(&config)?;
         let (encoder, engine) = workspace::encoder(&config)?;
         let store = Arc::new(workspace::store(&config).await?);
         let actor = workspace::actor(&config, &store)?;
@@ -175,12 +191,9 @@ impl Run {
             classifiers,
             judged_by,
             reload: None,
-            limits: workspace::limits(&config),
-            settle: SettleTimes {
-                closed: Duration::from_millis(config.watch.settle_ms),
-                ..SettleTimes::default()
-            },
-            decoders: std::thread::available_parallelism().map_or(2, usize::from),
+            decoders,
+            settle,
+            preparers: std::thread::available_parallelism().map_or(2, usize::from),
             batch: config.engine.batch,
             excluded: Excluded::own_files_of(&config.workspace),
             monitor: Arc::clone(&monitor),

@@ -17,7 +17,7 @@ use crate::pipeline::{Actor, Hook, Target};
 use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
 use crate::store::{Store, StoreSettings};
 use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
-use crate::vision::{Encoder, Limits, Model, ModelCard, model};
+use crate::vision::{DecoderPool, Encoder, Limits, Model, ModelCard, SandboxMode, model, sandbox};
 
 /// The workspace's policies, or the starter policies where it has no folder of them.
 pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
@@ -144,6 +144,14 @@ pub(super) fn limits(config: &Config) -> Limits {
         frames_scored: config.limits.frames,
         ..Limits::default()
     }
+}
+
+/// The decoder in its cage, tried out.
+pub(super) fn decoders(config: &Config) -> anyhow::Result<Arc<DecoderPool>> {
+    let mode = config.sandbox.as_deref().and_then(SandboxMode::parse);
+    let mode = mode.unwrap_or_else(SandboxMode::usual);
+    let program = sandbox::ourselves().context("can't find the path of this program")?;
+    Ok(Arc::new(DecoderPool::start(&program, mode, limits(config))?))
 }
 
 /// The model by name (`builtin`, or one in the data folder) or by folder.

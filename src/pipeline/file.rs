@@ -24,6 +24,8 @@ pub(super) enum Reading {
     Changed,
     /// It is gone, or no regular file (any more).
     Gone,
+    /// This process lacks what reading takes (descriptors, memory): no fault of the file.
+    Starved { why: String },
     /// It is there and can't be read.
     Unreadable { why: String, stat: FileStat },
 }
@@ -51,8 +53,15 @@ pub(super) fn read(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) 
     match read_open(path, limit, is_picture) {
         Ok(reading) => reading,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Reading::Gone,
+        Err(error) if is_starved(&error) => Reading::Starved { why: plain(&error) },
         Err(error) => Reading::Unreadable { why: plain(&error), stat: before },
     }
+}
+
+fn is_starved(error: &io::Error) -> bool {
+    use rustix::io::Errno;
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }
 
 fn read_open(path: &Path, limit: u64, is_picture: impl Fn(&[u8]) -> bool) -> io::Result<Reading> {

@@ -8,8 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::moderation::{Classifier, ItemId, Reason, Sighting, Verdict};
 use crate::store::{FileStat, Judged};
-use crate::vision::Encoder;
-use crate::vision::decode::Limits;
+use crate::vision::{DecoderPool, Encoder};
 
 use super::embed::judge;
 use super::file::{Reading, read};
@@ -24,7 +23,7 @@ use super::walk::{Excluded, Found, walk};
 pub fn judge_named(
     encoder: &dyn Encoder,
     classifiers: &[Classifier],
-    limits: &Limits,
+    decoders: &Arc<DecoderPool>,
     batch: usize,
     named: &[PathBuf],
     mut take: impl FnMut(Judged),
@@ -33,7 +32,7 @@ pub fn judge_named(
     let monitor = Arc::<Monitor>::default();
     let preparer = Preparer {
         spec: encoder.model().image.clone(),
-        limits: limits.clone(),
+        decoders: Arc::clone(decoders),
         fingerprint: encoder.model().fingerprint.clone(),
         store: None,
         no_pictures: Arc::<NoPictures>::default(),
@@ -103,6 +102,7 @@ fn refused(sighting: Sighting) -> Judged {
 fn item_of(path: &Path) -> ItemId {
     match read(path, 0, |_| true) {
         Reading::Whole { item, .. } | Reading::TooLarge { item, .. } => item,
+        // Nothing was read of it.
         _ => ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
     }
 }

@@ -1,18 +1,21 @@
 //! Reads, hashes and decodes: from a settled path to pixels at the model's size.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
+use tracing::error;
 
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Embedding, Fingerprint, ItemId, Reason, Sighting};
 use crate::store::{FileStat, PictureFacts, Store};
-use crate::vision::decode::{self, Flaw, Limits, Views};
+use crate::vision::decode::{self, Flaw, Views};
 use crate::vision::preprocess::{ImageSpec, Pixels};
+use crate::vision::{DecoderPool, SandboxError};
 
 use super::file::{Reading, read};
-use super::monitor::{Monitor, count};
+use super::monitor::{Monitor, chain, count};
 use super::reconcile::NoPictures;
 use super::settle::Feedback;
 use super::{Shared, file};
@@ -41,7 +44,7 @@ pub(super) enum Content {
 #[derive(Debug, Clone)]
 pub(super) struct Preparer {
     pub spec: ImageSpec,
-    pub limits: Limits,
+    pub decoders: Arc<DecoderPool>,
     pub fingerprint: Fingerprint,
     /// Where known items are looked up, and the runtime to ask on; none when nothing is stored.
     pub store: Option<(Arc<Store>, Handle)>,
@@ -71,11 +74,12 @@ impl Preparer {
     /// `None` when there is nothing to judge: the settling stage has been told.
     pub(super) fn prepare(&self, sighting: Sighting) -> Option<Prepared> {
         let named = decode::has_picture_extension(&sighting.path);
+        let limit = self.decoders.limits().file_bytes;
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
-        let (item, stat, content) = match read(&sighting.path, self.limits.file_bytes, is_picture) {
-            Reading::Whole { item, bytes, stat } => (item, stat, self.content(item, &bytes)),
+        let (item, stat, content) = match self.reading(&sighting, limit, is_picture)? {
+            Reading::Whole { item, bytes, stat } => (item, stat, self.content(item, &bytes)?),
             Reading::TooLarge { item, stat } => {
-                let flaw = Flaw::TooManyBytes { bytes: stat.size, limit: self.limits.file_bytes };
+                let flaw = Flaw::TooManyBytes { bytes: stat.size, limit };
                 (item, stat, Content::Unjudged(Reason::Undecodable(flaw.to_string())))
             }
             Reading::Unreadable { why, stat } => {
@@ -92,7 +96,7 @@ impl Preparer {
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
-            Reading::Gone => {
+            Reading::Gone | Reading::Starved { .. } => {
                 count(&self.monitor.passed);
                 self.tell(Feedback::Done(sighting.path));
                 return None;
@@ -105,19 +109,47 @@ impl Preparer {
         Some(Prepared { sighting, item, stat, content })
     }
 
-    fn content(&self, item: ItemId, bytes: &[u8]) -> Content {
+    /// Reads again until there is enough to read with. `None` when the run is being ended.
+    fn reading(
+        &self,
+        sighting: &Sighting,
+        limit: u64,
+        is_picture: impl Fn(&[u8]) -> bool,
+    ) -> Option<Reading> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match read(&sighting.path, limit, &is_picture) {
+                Reading::Starved { why } => {
+                    error!(why, "uploads can't be opened; trying again");
+                    self.monitor.went_wrong(format_args!("uploads can't be opened: {why}"));
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+                reading => return Some(reading),
+            }
+            if self.decoders.is_called_off() {
+                return None;
+            }
+        }
+    }
+
+    /// `None` when the run is being ended.
+    fn content(&self, item: ItemId, bytes: &[u8]) -> Option<Content> {
         if let Some((store, runtime)) = &self.store {
             match runtime.block_on(store.known_item(item, &self.fingerprint)) {
                 Ok(Some(known)) if !known.views.is_empty() => {
-                    let facts = known.facts.map(|facts| self.with_hash(facts, bytes));
-                    return Content::Embedded(known.views, facts);
+                    let facts = match known.facts {
+                        Some(facts) => Some(self.with_hash(facts, bytes)?),
+                        None => None,
+                    };
+                    return Some(Content::Embedded(known.views, facts));
                 }
                 Ok(_) => {}
                 // Judging again is always right; the store's trouble shows when it is written to.
                 Err(error) => self.monitor.went_wrong(&error),
             }
         }
-        match decode::views(bytes, &self.spec, &self.limits) {
+        Some(match self.views(bytes)? {
             Ok(Views { views, facts }) => {
                 let facts = PictureFacts {
                     format: facts.format.to_owned(),
@@ -125,20 +157,40 @@ impl Preparer {
                     height: facts.height,
                     frames: facts.frames,
                     hash: facts.hash,
+                    signals: facts.signals.names().map(str::to_owned).collect(),
                 };
                 Content::Pixels(views, facts)
             }
             Err(flaw) => Content::Unjudged(Reason::Undecodable(flaw.to_string())),
+        })
+    }
+
+    /// Asks again until a decoder can be had: that there is none (no memory, no descriptors) says
+    /// nothing about the file. `None` when the run is being ended.
+    fn views(&self, bytes: &[u8]) -> Option<Result<Views, Flaw>> {
+        let mut pause = Duration::from_millis(100);
+        loop {
+            match self.decoders.views(bytes, &self.spec) {
+                Ok(views) => return Some(views),
+                Err(SandboxError::CalledOff) => return None,
+                Err(failed) => {
+                    let failed = chain(&failed);
+                    error!(error = failed, "no decoder can be had; trying again");
+                    self.monitor.went_wrong(failed);
+                    std::thread::sleep(pause);
+                    pause = (pause * 2).min(Duration::from_secs(5));
+                }
+            }
         }
     }
 
     /// What was stored before perceptual hashes were computed gets one now.
-    fn with_hash(&self, facts: PictureFacts, bytes: &[u8]) -> PictureFacts {
+    fn with_hash(&self, facts: PictureFacts, bytes: &[u8]) -> Option<PictureFacts> {
         if facts.hash.is_some() {
-            return facts;
+            return Some(facts);
         }
-        let decoded = decode::views(bytes, &self.spec, &self.limits);
-        PictureFacts { hash: decoded.ok().and_then(|views| views.facts.hash), ..facts }
+        let decoded = self.views(bytes)?;
+        Some(PictureFacts { hash: decoded.ok().and_then(|views| views.facts.hash), ..facts })
     }
 
     fn tell(&self, feedback: Feedback) {

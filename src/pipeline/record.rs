@@ -11,7 +11,7 @@ use crate::moderation::{Outcome, Reason};
 use crate::store::{Judged, Recorded, Store, StoreError};
 
 use super::embed::Rules;
-use super::monitor::{Monitor, count, now};
+use super::monitor::{Monitor, chain, count, now};
 use super::settle::Feedback;
 use super::{OnVerdict, Stop};
 
@@ -74,21 +74,13 @@ impl Recorder {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
-}
-
 /// One line a verdict; everything that an uploader chose is escaped.
 fn tell(one: &Judged, recorded: &Recorded) {
     let path = escape_path(&one.sighting.path);
     let item = one.item.short();
     let outcome = recorded.outcome.as_str();
+    let signals = one.facts.as_ref().map(|facts| facts.signals.join(" "));
+    let signals = signals.filter(|signals| !signals.is_empty());
     let about_scores = matches!(
         recorded.reason,
         None | Some(Reason::Held | Reason::NotArmed(_) | Reason::HoldCap(_))
@@ -98,16 +90,16 @@ fn tell(one: &Judged, recorded: &Recorded) {
         let (policy, score) = (heaviest.policy.as_str(), two_digits(heaviest.score));
         let prompt = heaviest.prompt.as_str();
         let reason = recorded.reason.as_ref().map(ToString::to_string);
-        warn!(outcome, path, item, policy, score, prompt, reason, "verdict");
+        warn!(outcome, path, item, policy, score, prompt, reason, signals, "verdict");
     } else if let Some(reason) = &recorded.reason {
         let reason = escape(reason.to_string().as_bytes());
         if recorded.outcome == Outcome::Allow {
-            info!(outcome, path, item, reason, "verdict");
+            info!(outcome, path, item, reason, signals, "verdict");
         } else {
-            warn!(outcome, path, item, reason, "verdict");
+            warn!(outcome, path, item, reason, signals, "verdict");
         }
     } else {
-        info!(outcome, path, item, "verdict");
+        info!(outcome, path, item, signals, "verdict");
     }
 }
 

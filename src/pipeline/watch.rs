@@ -16,6 +16,7 @@ use crate::moderation::escape::escape_path;
 use crate::store::StoreError;
 
 use super::Stop;
+use super::monitor::{Monitor, chain};
 use super::reconcile::Scanner;
 use super::settle::{Candidate, Hint};
 
@@ -49,6 +50,9 @@ const MOST_EVENTS: usize = 4096;
 /// Files can come into a new folder before the kernel watches it; so it is looked at again.
 const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_secs(2)];
 
+/// So many new folders are looked at again one by one.
+const MOST_AGAIN: usize = 512;
+
 /// Scans the roots and then watches them until the stop. A failing watcher is replaced by polling.
 pub(super) async fn watch(
     roots: &[PathBuf],
@@ -56,7 +60,7 @@ pub(super) async fn watch(
     times: WatchTimes,
     scanner: &Scanner,
     mut stop: Stop,
-) -> Result<(), StoreError> {
+) {
     let (events_out, mut events) = mpsc::channel(MOST_EVENTS);
     let overflow = Arc::new(Overflow::default());
     // Watch first, scan then: what comes in between is seen at least once.
@@ -64,32 +68,48 @@ pub(super) async fn watch(
         Watching::Events => start(roots, events_out.clone(), Arc::clone(&overflow)),
         Watching::Polling => None,
     };
+    let mut watched = identities(roots);
     let mut again: Vec<(Instant, PathBuf)> = Vec::new();
+    let mut next_look = Instant::now() + times.poll;
     let mut next_scan = Instant::now();
     loop {
         let due = again.iter().map(|(due, _)| *due).min().unwrap_or(next_scan).min(next_scan);
         tokio::select! {
             biased;
-            () = stop.requested() => return Ok(()),
+            () = stop.requested() => return,
             () = overflow.noticed() => {
                 warn!("more events than could be taken; scanning the folders instead");
                 next_scan = Instant::now();
             }
             () = tokio::time::sleep_until(due) => {
                 if next_scan <= Instant::now() {
-                    if scan_all(roots, scanner, &mut stop).await? == Roots::SomeGone {
-                        // A folder that comes back is another folder to the kernel.
-                        watcher = None;
-                    } else if watching == Watching::Events && watcher.is_none() {
+                    // A folder that comes back, or that another was mounted over, is another
+                    // folder to the kernel. Watch first, scan then.
+                    let found = identities(roots);
+                    if found != watched {
+                        tell_changed(roots, &watched, &found, &scanner.monitor);
+                        (watcher, watched) = (None, found);
+                    }
+                    let all_there = watched.iter().all(Option::is_some);
+                    if watching == Watching::Events && watcher.is_none() && all_there {
                         watcher = start(roots, events_out.clone(), Arc::clone(&overflow));
                     }
-                    let pause = if watcher.is_some() { times.rescan } else { times.poll };
+                    let scanned = scan_all(roots, scanner, &mut stop).await;
+                    let full = matches!(scanned, Ok(())) && watcher.is_some();
+                    tell_failed(scanned, &scanner.monitor);
+                    let pause = if full { times.rescan } else { times.poll };
                     next_scan = Instant::now() + pause;
                 }
                 let now = Instant::now();
                 for (_, folder) in again.extract_if(.., |(due, _)| *due <= now) {
-                    scan_folder(roots, &folder, scanner).await?;
+                    tell_failed(scan_folder(roots, &folder, scanner).await, &scanner.monitor);
                 }
+            }
+            () = tokio::time::sleep_until(next_look) => {
+                if identities(roots) != watched {
+                    next_scan = Instant::now();
+                }
+                next_look = Instant::now() + times.poll;
             }
             Some(event) = events.recv() => match event {
                 Ok(event) => {
@@ -98,6 +118,11 @@ pub(super) async fn watch(
                     }
                     for path in take(&event, roots, scanner).await {
                         again.extend(LOOK_AGAIN.map(|pause| (Instant::now() + pause, path.clone())));
+                    }
+                    if again.len() > MOST_AGAIN {
+                        // One look at everything costs less.
+                        again.clear();
+                        next_scan = next_scan.min(Instant::now() + LOOK_AGAIN[1]);
                     }
                 }
                 Err(failed) => {
@@ -108,6 +133,51 @@ pub(super) async fn watch(
                     next_scan = Instant::now();
                 }
             },
+        }
+    }
+}
+
+/// A store that can't be read for a while is no reason to stop watching: it is asked again soon.
+fn tell_failed(scanned: Result<(), StoreError>, monitor: &Monitor) {
+    if let Err(failed) = scanned {
+        let failed = chain(&failed);
+        error!(error = failed, "the folders can't be compared with the database; trying again");
+        monitor.went_wrong(failed);
+    }
+}
+
+/// File system and number of each root; `None` for one that is gone.
+fn identities(roots: &[PathBuf]) -> Vec<Option<(u64, u64)>> {
+    use std::os::unix::fs::MetadataExt as _;
+    let identity = |root: &PathBuf| {
+        let meta = std::fs::metadata(root).ok().filter(std::fs::Metadata::is_dir)?;
+        Some((meta.dev(), meta.ino()))
+    };
+    roots.iter().map(identity).collect()
+}
+
+/// Says which roots are there again, or are others than before (unmounted, mounted over, moved).
+/// That one is gone is said by the scan, again and again.
+fn tell_changed(
+    roots: &[PathBuf],
+    before: &[Option<(u64, u64)>],
+    now: &[Option<(u64, u64)>],
+    monitor: &Monitor,
+) {
+    for ((root, before), now) in roots.iter().zip(before).zip(now) {
+        match (before, now) {
+            (None, Some(_)) => {
+                info!(root = %escape_path(root), "the watched folder is there again")
+            }
+            (Some(was), Some(is)) if was != is => {
+                warn!(
+                    root = %escape_path(root),
+                    "the watched folder is another one than before (unmounted, or replaced?); \
+                     nothing is deleted, and this one is watched now"
+                );
+                monitor.went_wrong(format_args!("{} was replaced", escape_path(root)));
+            }
+            _ => {}
         }
     }
 }
@@ -215,22 +285,14 @@ fn root_of<'a>(roots: &'a [PathBuf], path: &Path) -> Option<&'a Path> {
         .max_by_key(|root| root.as_os_str().len())
 }
 
-/// Whether all watched folders are there.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Roots {
-    AllThere,
-    SomeGone,
-}
-
 /// One full scan of every root; a root that is gone is told and looked for again later.
 pub(super) async fn scan_all(
     roots: &[PathBuf],
     scanner: &Scanner,
     stop: &mut Stop,
-) -> Result<Roots, StoreError> {
+) -> Result<(), StoreError> {
     let monitor = &scanner.monitor;
     let (mut special, mut unchanged, mut flagged_before) = (0, 0, 0);
-    let mut there = Roots::AllThere;
     for root in roots {
         if !root.is_dir() {
             error!(
@@ -238,12 +300,11 @@ pub(super) async fn scan_all(
                 "the watched folder is gone; nothing is deleted, and it is looked for again"
             );
             monitor.went_wrong(format_args!("{} is gone", escape_path(root)));
-            there = Roots::SomeGone;
             continue;
         }
         let found = tokio::select! {
             found = scanner.scan(root, root) => found?,
-            () = stop.requested() => return Ok(there),
+            () = stop.requested() => return Ok(()),
         };
         special += found.special;
         unchanged += found.unchanged;
@@ -255,7 +316,7 @@ pub(super) async fn scan_all(
     if !monitor.scanned.swap(true, Ordering::Relaxed) {
         info!(unchanged, "scanned the folders once");
     }
-    Ok(there)
+    Ok(())
 }
 
 async fn scan_folder(

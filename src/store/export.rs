@@ -11,7 +11,7 @@ use crate::moderation::{
 
 use super::queue::POLICY_VERDICTS_OF_A_SIGHTING;
 use super::rows::{
-    RowError, item_of, outcome_of, path_of, policy_verdict_of, state_of, unreadable,
+    RowError, item_of, outcome_of, path_of, policy_verdict_of, signals_of, state_of, unreadable,
 };
 use super::{Store, StoreError};
 
@@ -30,6 +30,8 @@ pub struct ExportedVerdict {
     pub outcome: Outcome,
     /// Why, where it was not (only) the score.
     pub reason: Option<Reason>,
+    /// What else the file is, besides a picture.
+    pub signals: Vec<String>,
     /// Every policy in scope, in the policies' order.
     pub policies: Vec<PolicyVerdict>,
     /// When this path was first seen with these bytes.
@@ -65,7 +67,7 @@ impl Store {
         let read = async {
             let mut reader = self.readers.acquire().await?;
             let rows = sqlx::query(
-                "SELECT s.id, s.item, s.path, i.hash, s.outcome, s.reason, s.model, s.policy_set,
+                "SELECT s.id, s.item, s.path, i.hash, i.signals, s.outcome, s.reason, s.model, s.policy_set,
                         s.first_seen, s.gone_at, m.name, m.fingerprint,
                         (SELECT t.state FROM tasks AS t WHERE t.item = s.item
                          ORDER BY t.id DESC LIMIT 1) AS state
@@ -154,6 +156,7 @@ fn exported_of(row: &SqliteRow, policies: Vec<PolicyVerdict>) -> Result<Exported
         model: name.zip(fingerprint.map(Fingerprint)),
         outcome: outcome_of(row.try_get("outcome")?)?,
         reason: reason.as_deref().map(Reason::parse),
+        signals: signals_of(row.try_get("signals")?),
         policies,
         first_seen: Timestamp(row.try_get("first_seen")?),
         state: state.as_deref().map(state_of).transpose()?,

@@ -18,7 +18,7 @@ use crate::moderation::{
 use super::arming::{ArmingState, look_again};
 use super::placements::{held_since, wish_held};
 use super::rows::{
-    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, unreadable,
+    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, signals_of, unreadable,
 };
 use super::{Store, StoreError, StoreSettings, append_audit, groups, hex};
 
@@ -48,6 +48,8 @@ pub struct PictureFacts {
     pub frames: u32,
     /// What it looks like; none where it was never computed.
     pub hash: Option<PerceptualHash>,
+    /// What else the file is, as the decoder names it (`archive`, `trailing_bytes`, …).
+    pub signals: Vec<String>,
 }
 
 /// One file, judged, ready to be written down.
@@ -196,7 +198,7 @@ impl Store {
     ) -> Result<Option<KnownItem>, StoreError> {
         let known = async {
             let Some(row) = sqlx::query(
-                "SELECT i.id, i.format, i.width, i.height, i.frames, i.reason, h.quality, h.forms
+                "SELECT i.id, i.format, i.width, i.height, i.frames, i.signals, i.reason, h.quality, h.forms
                  FROM items AS i LEFT JOIN perceptual_hashes AS h ON h.item = i.id
                  WHERE i.hash = ?",
             )
@@ -216,6 +218,7 @@ impl Store {
                         height: row.try_get("height")?,
                         frames: row.try_get("frames")?,
                         hash: perceptual_hash_of(&row)?,
+                        signals: signals_of(row.try_get("signals")?),
                     })
                 })
                 .transpose()?;
@@ -561,9 +564,10 @@ async fn write_item(
     let facts = judged.facts.as_ref();
     let hash = judged.item.as_bytes().as_slice();
     let reason = unjudged.map(ToString::to_string);
+    let signals = facts.map(|facts| facts.signals.join(",")).unwrap_or_default();
     let new = sqlx::query(
-        "INSERT INTO items (hash, bytes, format, width, height, frames, reason, first_seen)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING RETURNING id",
+        "INSERT INTO items (hash, bytes, format, width, height, frames, signals, reason, first_seen)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING RETURNING id",
     )
     .bind(hash)
     .bind(judged.bytes.cast_signed())
@@ -571,6 +575,7 @@ async fn write_item(
     .bind(facts.map(|facts| facts.width))
     .bind(facts.map(|facts| facts.height))
     .bind(facts.map(|facts| facts.frames))
+    .bind(&signals)
     .bind(reason.as_deref())
     .bind(at.0)
     .fetch_optional(&mut **transaction)
@@ -580,13 +585,14 @@ async fn write_item(
     }
     // Known bytes; what the decoder makes of them may have changed with its limits.
     let known = sqlx::query(
-        "UPDATE items SET format = ?, width = ?, height = ?, frames = ?, reason = ?
+        "UPDATE items SET format = ?, width = ?, height = ?, frames = ?, signals = ?, reason = ?
          WHERE hash = ? RETURNING id",
     )
     .bind(facts.map(|facts| facts.format.as_str()))
     .bind(facts.map(|facts| facts.width))
     .bind(facts.map(|facts| facts.height))
     .bind(facts.map(|facts| facts.frames))
+    .bind(&signals)
     .bind(reason.as_deref())
     .bind(hash)
     .fetch_one(&mut **transaction)

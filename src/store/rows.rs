@@ -66,6 +66,11 @@ pub(super) fn item_of(bytes: &[u8]) -> Result<ItemId, StoreError> {
     hash_of("item id", bytes).map(ItemId::from_bytes)
 }
 
+/// The names in a row's list; an empty list holds none.
+pub(super) fn signals_of(list: &str) -> Vec<String> {
+    list.split(',').filter(|name| !name.is_empty()).map(str::to_owned).collect()
+}
+
 fn hash_of(what: &'static str, bytes: &[u8]) -> Result<[u8; 32], StoreError> {
     bytes.try_into().map_err(|_torn| unreadable(what, format!("{} bytes", bytes.len())))
 }

@@ -7,7 +7,8 @@
 mod animation;
 mod colour;
 mod jpeg;
-mod sniff;
+mod signals;
+pub(crate) mod sniff;
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -23,6 +24,7 @@ use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Window, resampled};
 use crate::moderation::PerceptualHash;
 
+pub use signals::Signals;
 pub use sniff::{has_picture_extension, sniff};
 
 /// What a picture may cost. The defaults are the promised ones.
@@ -42,6 +44,10 @@ pub struct Limits {
     pub animation_frames: u32,
     /// Megapixels of all frames of an animation together.
     pub animation_megapixels: u32,
+    /// Seconds of computing, give or take one; kept by the pool of children.
+    pub computing_seconds: u64,
+    /// Seconds in all; kept by the pool of children.
+    pub wall_seconds: u64,
 }
 
 impl Default for Limits {
@@ -54,6 +60,8 @@ impl Default for Limits {
             frames_scored: 8,
             animation_frames: 1_000,
             animation_megapixels: 200,
+            computing_seconds: 10,
+            wall_seconds: 15,
         }
     }
 }
@@ -82,6 +90,8 @@ pub struct PictureFacts {
     pub has_alpha: bool,
     /// What the first picture in the file looks like; none where nobody asked for it.
     pub hash: Option<PerceptualHash>,
+    /// What else the file is.
+    pub signals: Signals,
 }
 
 /// Why a file can't be judged. The texts are fragments for a person.
@@ -191,6 +201,41 @@ pub enum Flaw {
         /// By its bytes, as [`sniff()`] says.
         format: &'static str,
     },
+    /// The decoding child was lost on it again and again.
+    #[error("the decoder failed on it {} times: {}", .0.attempts, .0.how)]
+    Crashed(Crash),
+}
+
+/// How decoding children were lost on a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Crash {
+    /// How often it was tried.
+    pub attempts: u32,
+    /// How the last one was lost.
+    pub how: Lost,
+}
+
+/// How a decoding child was lost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Lost {
+    /// It needed more memory than it may have, or crashed.
+    #[error("it was ended by signal {0}")]
+    Signal(i32),
+    /// It computed longer than it may.
+    #[error("it computed for too long")]
+    ComputedTooLong,
+    /// It did not answer in time.
+    #[error("it took longer than {0} seconds")]
+    TimedOut(u64),
+    /// It called the system in a way that no decoder does: an attack, or a defect of ours.
+    #[error("it tried what no decoder may do, and was stopped")]
+    BrokeRules,
+    /// It ended by itself.
+    #[error("it ended with code {0}")]
+    Ended(i32),
+    /// What it answered can't be true.
+    #[error("its answer made no sense")]
+    Garbled,
 }
 
 /// The views that policies score: what a viewer sees.
@@ -213,6 +258,7 @@ pub fn views(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, F
 /// As [`views`].
 pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, Flaw> {
     guarded(bytes, limits, |format| {
+        let survey = survey(format, bytes, limits)?;
         let mut still = decode_exactly(format, bytes, limits)?;
         still.image.apply_orientation(still.orientation);
         let rgb = still.image.into_rgb8();
@@ -228,6 +274,7 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
                 frames: 1,
                 has_alpha: false,
                 hash: None,
+                signals: signals::signals(format, bytes, survey.as_ref()),
             },
         })
     })
@@ -246,7 +293,8 @@ pub fn preview(
 ) -> Result<RgbImage, Flaw> {
     guarded(bytes, limits, |format| {
         let wanted = max_width.max(max_height).max(1);
-        let still = decode_small(format, bytes, limits, wanted)?;
+        let survey = survey(format, bytes, limits)?;
+        let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
         let image = shown(still);
         fitted(&image, max_width.max(1), max_height.max(1)).ok_or(Flaw::NoPixels)
     })
@@ -324,7 +372,7 @@ fn guarded<T>(
 
 impl Limits {
     /// Checks what a header claims, before anything is allocated for it.
-    fn check_frame(&self, width: u32, height: u32) -> Result<(), Flaw> {
+    pub(crate) fn check_frame(&self, width: u32, height: u32) -> Result<(), Flaw> {
         if width == 0 || height == 0 {
             return Err(Flaw::NoPixels);
         }
@@ -370,7 +418,9 @@ fn policy_views(
     limits: &Limits,
 ) -> Result<Views, Flaw> {
     let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false, hash: None };
-    let still = decode_small(format, bytes, limits, spec.detail() * jpeg::HEADROOM)?;
+    let survey = survey(format, bytes, limits)?;
+    let wanted = spec.detail().saturating_mul(jpeg::HEADROOM);
+    let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
     let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
     let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);
@@ -380,9 +430,11 @@ fn policy_views(
         gallery.hang(shown(still))?;
     }
     if let Some(frames) = frames {
-        animation::each_chosen_frame(format, bytes, limits, frames, |image| {
-            gallery.hang(shown(Still { image, full, orientation, profile: profile.clone() }))
+        let chosen = animation::chosen_frames(format, bytes, limits, frames, |image| {
+            let still = Still { image, full, orientation, profile: profile.clone() };
+            gallery.squares(shown(still))
         })?;
+        chosen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
     }
     let facts = PictureFacts {
         format: format.name(),
@@ -391,6 +443,7 @@ fn policy_views(
         frames: frames.unwrap_or(1),
         has_alpha: gallery.has_alpha,
         hash: gallery.hash,
+        signals: signals::signals(format, bytes, survey.as_ref()),
     };
     Ok(Views { views: gallery.views, facts })
 }
@@ -418,8 +471,14 @@ struct Gallery<'a> {
 }
 
 impl Gallery<'_> {
-    /// Adds the view of a picture, or its two views when something shines through.
-    fn hang(&mut self, mut image: DynamicImage) -> Result<(), Flaw> {
+    /// Adds what [`Gallery::squares`] makes of a picture.
+    fn hang(&mut self, image: DynamicImage) -> Result<(), Flaw> {
+        self.squares(image)?.into_iter().for_each(|rgb| self.add(rgb));
+        Ok(())
+    }
+
+    /// The view of a picture, or its two views when something shines through.
+    fn squares(&mut self, mut image: DynamicImage) -> Result<Vec<Vec<u8>>, Flaw> {
         let (width, height) = (image.width(), image.height());
         let (spec, first) = (self.spec, &mut self.hash);
         let mut square = |channels, pixels: &[u8]| {
@@ -430,9 +489,7 @@ impl Gallery<'_> {
             spec.square(&source).ok_or(Flaw::NoPixels)
         };
         let DynamicImage::ImageRgba8(rgba) = &mut image else {
-            let rgb = square(3, &image.into_rgb8())?;
-            self.add(rgb);
-            return Ok(());
+            return Ok(vec![square(3, &image.into_rgb8())?]);
         };
         let transparent = rgba.pixels().any(|pixel| pixel.0[3] < 255);
         if transparent {
@@ -441,12 +498,12 @@ impl Gallery<'_> {
         // Resizing and laying over a background are both linear, so the large picture is resized
         // once and the small one is laid over both.
         let small = square(4, rgba)?;
-        self.add(over(&small, 255));
+        let mut squares = vec![over(&small, 255)];
         if transparent {
             self.has_alpha = true;
-            self.add(over(&small, 0));
+            squares.push(over(&small, 0));
         }
-        Ok(())
+        Ok(squares)
     }
 
     fn add(&mut self, rgb: Vec<u8>) {
@@ -495,43 +552,53 @@ fn shown(still: Still) -> DynamicImage {
     image
 }
 
+/// A look at a JPEG before it is decoded, within the limits; `None` for other formats.
+fn survey(format: Format, bytes: &[u8], limits: &Limits) -> Result<Option<jpeg::Survey>, Flaw> {
+    if format != Format::Jpeg {
+        return Ok(None);
+    }
+    let survey = jpeg::Survey::of(bytes)?;
+    survey.check(limits)?;
+    Ok(Some(survey))
+}
+
 /// As [`decode_still`], but a JPEG may come out smaller, with no side below `wanted`
 /// (unless it is that small itself).
-fn decode_small(format: Format, bytes: &[u8], limits: &Limits, wanted: u32) -> Result<Still, Flaw> {
-    if format == Format::Jpeg {
-        let survey = jpeg::Survey::of(bytes)?;
-        survey.check(limits)?;
-        if let Some(still) = jpeg::decode_reduced(bytes, &survey, limits, wanted) {
-            return Ok(still);
-        }
+fn decode_small(
+    format: Format,
+    bytes: &[u8],
+    survey: Option<&jpeg::Survey>,
+    limits: &Limits,
+    wanted: u32,
+) -> Result<Still, Flaw> {
+    if let Some(survey) = survey
+        && let Some(still) = jpeg::decode_reduced(bytes, survey, limits, wanted)
+    {
+        return Ok(still);
     }
     decode_still(format, bytes, limits)
 }
 
 /// As [`decode_still`], but a JPEG comes out as the reference implementation decodes it.
 fn decode_exactly(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
-    if format == Format::Jpeg {
-        jpeg::Survey::of(bytes)?.check(limits)?;
-        if let Some(image) = jpeg::decode_exactly(bytes) {
-            let decoder = JpegDecoder::new(Cursor::new(bytes));
-            let orientation = decoder.and_then(|mut decoder| decoder.orientation());
-            let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-            let full = (image.width(), image.height());
-            return Ok(Still { image, full, orientation, profile: None });
-        }
+    if format == Format::Jpeg
+        && let Some(image) = jpeg::decode_exactly(bytes)
+    {
+        let decoder = JpegDecoder::new(Cursor::new(bytes));
+        let orientation = decoder.and_then(|mut decoder| decoder.orientation());
+        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
+        let full = (image.width(), image.height());
+        return Ok(Still { image, full, orientation, profile: None });
     }
     decode_still(format, bytes, limits)
 }
 
-/// The first frame, at full size.
+/// The first frame, at full size. The caller has surveyed a JPEG.
 fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
     let reader = || Cursor::new(bytes);
     let flaw = |error: image::ImageError| format.flaw(&error);
     match format {
-        Format::Jpeg => {
-            jpeg::Survey::of(bytes)?.check(limits)?;
-            finish(format, JpegDecoder::new(reader()).map_err(flaw)?, limits)
-        }
+        Format::Jpeg => finish(format, JpegDecoder::new(reader()).map_err(flaw)?, limits),
         Format::Png => {
             // The decoder checks sizes only after it has read the header's claims into account.
             let (width, height) = png_size(bytes).ok_or(Flaw::Truncated { format: "png" })?;

@@ -61,14 +61,20 @@ const TABLE: &[Row] = &[
             "fast_image_resize",
             "moxcms",
             "ndarray",
+            "rayon",
+            "rustix",
             "serde",
             "serde_yaml",
             "serde_json",
             "sha2",
             "half",
         ],
-        // Fetching models; small files of the Hub are told by their git hash.
-        only_in: &[("vision/model/hub", &["ureq", "sha1"])],
+        only_in: &[
+            // Fetching models; small files of the Hub are told by their git hash.
+            ("vision/model/hub", &["ureq", "sha1"]),
+            // The walls around a decoding child.
+            ("vision/sandbox/cage", &["landlock", "libc", "seccompiler"]),
+        ],
     },
     // `sha2`: the hash that names a set of policies.
     Row {
@@ -249,6 +255,43 @@ fn main_is_thin() {
     assert!(main.text.lines().count() < 40, "src/main.rs is for parsing and exiting");
 }
 
+/// No byte of an upload is parsed in a process that holds the database, the network, keys or the
+/// terminal: outside their room, pictures are decoded by a pool of children alone.
+#[test]
+fn uploads_are_decoded_in_the_cage_only() {
+    let mut broken = String::new();
+    for source in sources() {
+        if source.room() == "vision" || source.is_test() {
+            continue;
+        }
+        for way in [
+            "decode::views",
+            "decode::reference_view",
+            "decode::preview",
+            "image::load_from",
+            "image::open",
+            "ImageReader",
+        ] {
+            if source.program().contains(way) {
+                writeln!(broken, "src/{}: {way}", source.path).expect("a String takes every write");
+            }
+        }
+    }
+    assert!(broken.is_empty(), "use vision::DecoderPool instead:\n{broken}");
+}
+
+/// What the compiler can't check stands in one place.
+#[test]
+fn unsafe_code_is_in_the_cage_only() {
+    for source in sources() {
+        let in_cage = source.path.starts_with("vision/sandbox/");
+        assert!(in_cage || !source.code.contains("unsafe"), "src/{} is unsafe", source.path);
+        let reasons = source.code.matches("unsafe_code").count();
+        let blocks = source.code.matches("unsafe {").count();
+        assert_eq!(blocks, reasons, "src/{}: a reason for each unsafe block", source.path);
+    }
+}
+
 /// The walls only hold while the reading of code works.
 #[test]
 fn the_reading_of_code_sees_imports_and_nothing_else() {
@@ -302,7 +345,11 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
 fn dependencies() -> BTreeSet<String> {
     let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml");
     let manifest = fs::read_to_string(manifest).expect("Cargo.toml");
-    let sections = manifest.split("\n[").filter(|section| section.starts_with("dependencies]"));
+    let sections = manifest.split("\n[").filter(|section| {
+        // Those of one system alone too.
+        let head = section.lines().next().unwrap_or_default();
+        head == "dependencies]" || (head.starts_with("target.") && head.ends_with(".dependencies]"))
+    });
     let names: BTreeSet<String> = sections
         .flat_map(str::lines)
         .filter_map(|line| Some(line.split_once(" = ")?.0.trim().replace('-', "_")))

@@ -2,17 +2,24 @@
 
 mod actions;
 mod architecture;
+mod backup;
 mod bad_input;
+mod bombs;
 mod cli;
+mod crash;
 mod desk;
+mod evasion;
+mod fuzz;
 mod golden;
 mod hooks;
 mod model;
 mod policy;
 mod queue;
 mod review;
+mod sandbox;
 mod scan;
 mod score;
+mod soak;
 mod store;
 mod support;
 mod vision;

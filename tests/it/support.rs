@@ -27,6 +27,19 @@ pub fn until<T>(what: &str, deadline: Duration, mut ask: impl FnMut() -> Option<
     }
 }
 
+/// Whether this is a long run (`just soak`, `just torture`), with numbers to match.
+pub fn is_long() -> bool {
+    std::env::var_os("MODTOOL_LONG").is_some()
+}
+
+/// What a test measured, for `docs/reliability.md`; shown by long runs.
+pub fn report(line: &str) {
+    if is_long() {
+        // Nobody to tell is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "*** {line}");
+    }
+}
+
 /// Says that a test proves nothing here, past the capturing of the test harness.
 pub fn skipped(test: &str, why: &str) {
     // Nobody to tell is no reason to fail.

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read as _};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use image::imageops::{self, FilterType};
@@ -17,7 +18,7 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::moderation::ItemId;
 use crate::tui::{Effect, Event, NoPicture, PictureSource, RequestId, Reveal};
-use crate::vision::{Limits, decode};
+use crate::vision::DecoderPool;
 
 /// The encoded picture that is on the screen, or about to be.
 pub(super) struct Gallery {
@@ -50,7 +51,7 @@ impl Decoded {
         item: ItemId,
         area: Size,
         picker: &Picker,
-        limits: &Limits,
+        decoders: &DecoderPool,
     ) -> Result<RgbImage, NoPicture> {
         let kept = self.0.iter().position(|(kept, size, _)| (*kept, *size) == (item, area));
         if let Some(kept) = kept.and_then(|index| self.0.remove(index)) {
@@ -58,12 +59,13 @@ impl Decoded {
             self.0.push_back(kept);
             return Ok(picture);
         }
-        let bytes = bytes_of(paths, item, limits.file_bytes)?;
+        let bytes = bytes_of(paths, item, decoders.limits().file_bytes)?;
         let font = picker.font_size();
         let width = u32::from(area.width) * u32::from(font.width);
         let height = u32::from(area.height) * u32::from(font.height);
-        let picture = decode::preview(&bytes, limits, width, height)
-            .map_err(|flaw| NoPicture::Undecodable(flaw.to_string()))?;
+        let shown = |what: &dyn std::fmt::Display| NoPicture::Undecodable(what.to_string());
+        let decoded = decoders.preview(&bytes, width, height).map_err(|error| shown(&error))?;
+        let picture = decoded.map_err(|flaw| shown(&flaw))?;
         self.0.push_back((item, area, picture.clone()));
         if self.0.len() > DECODED {
             self.0.pop_front();
@@ -74,11 +76,15 @@ impl Decoded {
 
 impl Gallery {
     /// Without a picker nothing is ever made.
-    pub(super) fn open(picker: Option<Picker>, limits: Limits, events: Sender<Event>) -> Self {
+    pub(super) fn open(
+        picker: Option<Picker>,
+        decoders: Arc<DecoderPool>,
+        events: Sender<Event>,
+    ) -> Self {
         let (hang_up, finished) = mpsc::channel();
         let requests = picker.map(|picker| {
             let (sender, requests) = mpsc::channel();
-            std::thread::spawn(move || make_all(&requests, &picker, &limits, &hang_up, &events));
+            std::thread::spawn(move || make_all(&requests, &picker, &decoders, &hang_up, &events));
             sender
         });
         Self { requests: Requests(requests), finished, kept: None }
@@ -119,7 +125,7 @@ impl Requests {
 fn make_all(
     requests: &Receiver<Request>,
     picker: &Picker,
-    limits: &Limits,
+    decoders: &DecoderPool,
     finished: &Sender<(RequestId, Protocol)>,
     events: &Sender<Event>,
 ) {
@@ -137,7 +143,7 @@ fn make_all(
         }
         let Some(request) = waiting.pop_front() else { continue };
         // Whatever a strange picture does to the code that shows it, the next one is still made.
-        let made = catch_unwind(AssertUnwindSafe(|| make(request, picker, limits, &mut decoded)));
+        let made = catch_unwind(AssertUnwindSafe(|| make(request, picker, decoders, &mut decoded)));
         let (id, made) = match made {
             Ok(Some(made)) => made,
             Ok(None) => continue,
@@ -165,17 +171,17 @@ fn make_all(
 fn make(
     request: Request,
     picker: &Picker,
-    limits: &Limits,
+    decoders: &DecoderPool,
     decoded: &mut Decoded,
 ) -> Option<(RequestId, Result<Protocol, NoPicture>)> {
     match request {
         Request::Prefetch { path, item, area } => {
             // If it can't be had, that is said when someone wants to see it.
-            let _ = decoded.picture(&[path], item, area, picker, limits);
+            let _ = decoded.picture(&[path], item, area, picker, decoders);
             None
         }
         Request::Show { id, paths, item, reveal, area } => {
-            let shown = decoded.picture(&paths, item, area, picker, limits).and_then(|picture| {
+            let shown = decoded.picture(&paths, item, area, picker, decoders).and_then(|picture| {
                 picker
                     .new_protocol(revealed(picture, reveal).into(), area, Resize::Fit(None))
                     .map_err(|error| NoPicture::Undecodable(error.to_string()))
@@ -261,6 +267,7 @@ fn smoothed(picture: &RgbImage, width: u32, height: u32) -> RgbImage {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::vision::{Limits, SandboxMode};
 
     /// Stripes two pixels wide, red and blue.
     fn stripes() -> RgbImage {
@@ -337,7 +344,11 @@ mod tests {
         stripes().save(&path).expect("written");
         let item = ItemId::of_bytes(&std::fs::read(&path).expect("readable"));
         let (events, inbox) = mpsc::channel();
-        let mut gallery = Gallery::open(Some(Picker::halfblocks()), Limits::default(), events);
+        // Unit tests have no binary to be children; the pseudo-terminal tests see real ones.
+        let nowhere = Path::new("/nowhere");
+        let decoders = DecoderPool::start(nowhere, SandboxMode::Off, Limits::default());
+        let decoders = Arc::new(decoders.expect("needs no child"));
+        let mut gallery = Gallery::open(Some(Picker::halfblocks()), decoders, events);
         let ask = |id, path: &Path, item| Effect::LoadPicture {
             id: RequestId(id),
             paths: vec![path.to_owned()],

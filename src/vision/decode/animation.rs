@@ -1,5 +1,7 @@
 //! Animations: how many frames there are, and those that are looked at.
 
+mod shortlist;
+
 use std::io::Cursor;
 
 use image::codecs::gif::GifDecoder;
@@ -8,6 +10,7 @@ use image::codecs::webp::WebPDecoder;
 use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder};
 
 use super::{Flaw, Format, Limits};
+use shortlist::{Shortlist, thumbnail};
 
 /// How many frames the animation has, by a walk over the file's blocks that decodes nothing;
 /// `None` for a still.
@@ -21,21 +24,22 @@ pub(super) fn frame_count(format: Format, bytes: &[u8]) -> Option<u32> {
     }
 }
 
-/// Decodes the animation and hands over the first frame, the last, and some evenly between.
-pub(super) fn each_chosen_frame(
+/// Decodes the animation and answers what `look` makes of some frames: the first, the last, some
+/// evenly between, and those that differ most from all others.
+pub(super) fn chosen_frames<T>(
     format: Format,
     bytes: &[u8],
     limits: &Limits,
     frames: u32,
-    mut look: impl FnMut(DynamicImage) -> Result<(), Flaw>,
-) -> Result<(), Flaw> {
+    mut look: impl FnMut(DynamicImage) -> Result<T, Flaw>,
+) -> Result<Vec<T>, Flaw> {
     if frames > limits.animation_frames {
         return Err(Flaw::TooManyFrames { frames, limit: limits.animation_frames });
     }
     let flaw = |error: image::ImageError| format.flaw(&error);
     let reader = || Cursor::new(bytes);
     let stream: Frames = match format {
-        Format::Jpeg => return Ok(()),
+        Format::Jpeg => return Ok(Vec::new()),
         Format::Gif => {
             let mut decoder = GifDecoder::new(reader()).map_err(flaw)?;
             check(&mut decoder, limits, frames)?.map_err(flaw)?;
@@ -53,19 +57,21 @@ pub(super) fn each_chosen_frame(
             decoder.into_frames()
         }
     };
-    let chosen = chosen(frames, limits.frames_scored);
+    let mut shortlist = Shortlist::new(frames, limits.frames_scored);
     let mut decoded = 0;
     for frame in stream.take(frames as usize) {
-        let frame = frame.map_err(flaw)?;
-        if chosen.contains(&decoded) {
-            look(DynamicImage::ImageRgba8(frame.into_buffer()))?;
+        let frame = frame.map_err(flaw)?.into_buffer();
+        let thumbnail = thumbnail(&frame);
+        if let Some(place) = shortlist.place(decoded, &thumbnail) {
+            let seen = look(DynamicImage::ImageRgba8(frame))?;
+            shortlist.put(place, decoded, thumbnail, seen);
         }
         decoded += 1;
     }
     if decoded < frames {
         return Err(Flaw::Truncated { format: format.name() });
     }
-    Ok(())
+    Ok(shortlist.finish())
 }
 
 /// Checks the whole animation's size, then passes the limits on to the decoder.
@@ -82,19 +88,6 @@ fn check(
         return Err(Flaw::AnimationTooLarge { frames, width, height, megapixels });
     }
     Ok(decoder.set_limits(limits.of_decoder()))
-}
-
-/// `count` numbers from 0 to `frames` − 1: the first, the last, evenly between.
-fn chosen(frames: u32, count: u32) -> Vec<u32> {
-    let count = count.clamp(1, frames.max(1));
-    if count == 1 {
-        return vec![0];
-    }
-    let (last, steps) = (u64::from(frames) - 1, u64::from(count) - 1);
-    (0..=steps)
-        // Rounded to the nearest.
-        .map(|step| u32::try_from((2 * step * last + steps) / (2 * steps)).unwrap_or(u32::MAX))
-        .collect()
 }
 
 /// Counts image descriptors (specification of GIF 89a, sections 18 to 27).
@@ -158,16 +151,6 @@ fn webp_frames(bytes: &[u8]) -> u32 {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn chosen_frames_are_spread_from_the_first_to_the_last() {
-        assert_eq!(chosen(1, 8), [0]);
-        assert_eq!(chosen(2, 8), [0, 1]);
-        assert_eq!(chosen(8, 8), [0, 1, 2, 3, 4, 5, 6, 7]);
-        assert_eq!(chosen(1_000, 8), [0, 143, 285, 428, 571, 714, 856, 999]);
-        assert_eq!(chosen(100, 1), [0]);
-        assert_eq!(chosen(0, 8), [0]);
-    }
 
     #[test]
     fn counting_survives_any_bytes() {

@@ -30,19 +30,19 @@ pub(super) struct Survey {
     pub(super) height: u32,
     /// Passes over the picture.
     pub(super) scans: u32,
-    /// Whether the end marker is there.
-    pub(super) ends: bool,
+    /// Where the end marker ends; `None` when there is none.
+    pub(super) end: Option<usize>,
 }
 
 impl Survey {
     /// Walks over the segments (ITU-T T.81, annex B) up to the end marker.
     pub(super) fn of(bytes: &[u8]) -> Result<Self, Flaw> {
-        let mut survey = Self { width: 0, height: 0, scans: 0, ends: false };
+        let mut survey = Self { width: 0, height: 0, scans: 0, end: None };
         let mut at = 2;
         while let Some(marker) = next_marker(bytes, &mut at) {
             match marker {
                 0xD9 => {
-                    survey.ends = true;
+                    survey.end = Some(at);
                     break;
                 }
                 // Markers without a length: restarts, TEM and a second start.
@@ -72,13 +72,13 @@ impl Survey {
 
     /// Decoders fill in what is missing without a word, so the end marker is asked for here.
     pub(super) fn check(&self, limits: &Limits) -> Result<(), Flaw> {
-        let Self { width, height, scans, ends } = *self;
+        let Self { width, height, scans, end } = *self;
         limits.check_frame(width, height)?;
         let scanned = u64::from(width) * u64::from(height) * u64::from(scans);
         if scans > MOST_SCANS || scanned > MOST_SCANNED_MEGAPIXELS * 1_000_000 {
             return Err(Flaw::TooManyScans { scans, width, height });
         }
-        if !ends {
+        if end.is_none() {
             return Err(Flaw::Truncated { format: "jpeg" });
         }
         Ok(())

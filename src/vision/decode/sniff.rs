@@ -12,6 +12,35 @@ const EXTENSIONS: &[&str] = &[
     "rw2", "svg", "svgz", "tga", "tif", "tiff", "wbmp", "wdp", "webp", "wmf", "xbm", "xcf", "xpm",
 ];
 
+/// Every format that [`sniff()`] tells apart. The place of a name in this list stands for it when
+/// a decoding child speaks of it.
+pub(crate) const FORMATS: &[&str] = &[
+    "jpeg",
+    "png",
+    "gif",
+    "webp",
+    "jxl",
+    "tiff",
+    "bmp",
+    "ico",
+    "psd",
+    "jpeg 2000",
+    "jpeg xr",
+    "qoi",
+    "openexr",
+    "hdr",
+    "dds",
+    "xcf",
+    "djvu",
+    "icns",
+    "farbfeld",
+    "pnm",
+    "svg",
+    "avif",
+    "heif",
+    "cr3",
+];
+
 /// Whether a file's name promises a picture.
 pub fn has_picture_extension(path: &Path) -> bool {
     let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
@@ -137,6 +166,7 @@ mod tests {
             (b"\0", None),
         ] {
             assert_eq!(sniff(bytes), format, "{}", bytes.escape_ascii());
+            assert!(format.is_none_or(|format| FORMATS.contains(&format)), "{format:?}");
         }
     }
 }

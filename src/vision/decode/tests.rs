@@ -61,8 +61,15 @@ fn every_format_shows_the_same_picture() {
         let views = seen(&written(halves(64, 32), format)).expect("a good picture");
         let hash = views.facts.hash;
         assert!(hash.is_some(), "{name}");
-        let facts =
-            PictureFacts { format: name, width: 64, height: 32, frames: 1, has_alpha: false, hash };
+        let facts = PictureFacts {
+            format: name,
+            width: 64,
+            height: 32,
+            frames: 1,
+            has_alpha: false,
+            hash,
+            signals: Signals::default(),
+        };
         assert_eq!(views.facts, facts);
         assert_eq!(views.views.len(), 1, "{name}");
         assert!(near(at(&views.views[0], 0, 0), RED, 12), "{name}");
@@ -341,14 +348,22 @@ fn of_an_animation_the_first_the_last_and_some_between_are_seen() {
     {
         let views = seen(&bytes).unwrap_or_else(|flaw| panic!("{format}: {flaw}"));
         let hash = views.facts.hash;
-        let facts =
-            PictureFacts { format, width: 12, height: 10, frames: 20, has_alpha: false, hash };
+        let facts = PictureFacts {
+            format,
+            width: 12,
+            height: 10,
+            frames: 20,
+            has_alpha: false,
+            hash,
+            signals: Signals::default(),
+        };
         assert_eq!(views.facts, facts);
         let found: Vec<u8> = views.views.iter().map(|view| at(view, 4, 4)[0]).collect();
-        // Frames 0, 3, 5, 8, 11, 14, 16 and 19.
-        let expected = [0, 30, 50, 80, 110, 140, 160, 190];
-        assert_eq!(found.len(), expected.len(), "{format}");
-        assert!(found.iter().zip(expected).all(|(a, b)| b - a <= 1), "{format}: {found:?}");
+        assert_eq!(found.len(), 8, "{format}: {found:?}");
+        assert!(found.is_sorted() && found[0] <= 1 && found[7] >= 189, "{format}: {found:?}");
+        // No stretch of the animation is far from a frame that was seen.
+        let widest = found.windows(2).map(|pair| pair[1] - pair[0]).max();
+        assert!(widest <= Some(61), "{format}: {found:?}");
         let one = reference_view(&bytes, &small(), &Limits::default()).expect("a good picture");
         assert_eq!((one.views.len(), at(&one.views[0], 4, 4)), (1, [0; 3]), "{format}");
     }
@@ -404,7 +419,10 @@ fn a_large_jpeg_is_decoded_smaller_and_looks_the_same() {
     let bytes = written(large, ImageFormat::Jpeg);
     let spec = spec(96, Resize::Stretch, Resample::Bilinear);
     let limits = Limits::default();
-    let reduced = decode_small(Format::Jpeg, &bytes, &limits, 96 * jpeg::HEADROOM).expect("good");
+    let survey = survey(Format::Jpeg, &bytes, &limits).expect("good");
+    let wanted = 96 * jpeg::HEADROOM;
+    let reduced = decode_small(Format::Jpeg, &bytes, survey.as_ref(), &limits, wanted);
+    let reduced = reduced.expect("good");
     assert_eq!((reduced.image.width(), reduced.image.height()), (425, 325));
     let fast = views(&bytes, &spec, &limits).expect("a good picture");
     let full = reference_view(&bytes, &spec, &limits).expect("a good picture");
@@ -446,7 +464,11 @@ fn a_decoders_words_are_kept_short() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    // Decoding takes longer than most cases do; `just fuzz` asks for more.
+    #![proptest_config(ProptestConfig {
+        cases: ProptestConfig::default().cases / 4,
+        ..ProptestConfig::default()
+    })]
     #[test]
     fn mutated_pictures_give_whole_views_or_a_flaw(
         which in 0_usize..6,

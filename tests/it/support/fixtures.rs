@@ -92,6 +92,7 @@ impl Judges {
                 height: 3,
                 frames: 1,
                 hash: None,
+                signals: Vec::new(),
             }),
             views: vec![embedding(bytes)],
             verdict: Verdict { outcome, reason: None, policies },

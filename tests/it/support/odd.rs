@@ -160,3 +160,61 @@ impl Bits {
         self.bytes
     }
 }
+
+/// A PNG with a text chunk: keyword, zero, text.
+pub fn png_with_text(image: &RgbImage, text: &[u8]) -> Vec<u8> {
+    png_with_chunk(image, *b"tEXt", text)
+}
+
+/// A PNG with one more chunk behind its header.
+pub fn png_with_chunk(image: &RgbImage, name: [u8; 4], content: &[u8]) -> Vec<u8> {
+    let plain = super::pictures::png(image);
+    // The signature and the header chunk.
+    let mut bytes = plain[..33].to_vec();
+    chunk(&mut bytes, name, content);
+    bytes.extend(&plain[33..]);
+    bytes
+}
+
+/// A PNG of these chunks.
+pub fn png_of(chunks: &[([u8; 4], Vec<u8>)]) -> Vec<u8> {
+    let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
+    chunks.iter().for_each(|(name, content)| chunk(&mut bytes, *name, content));
+    bytes
+}
+
+/// A JPEG with a comment.
+pub fn jpeg_with_comment(image: &RgbImage, comment: &[u8]) -> Vec<u8> {
+    let plain = jpeg(image);
+    let mut bytes = plain[..2].to_vec();
+    segment(&mut bytes, 0xfe, comment);
+    bytes.extend(&plain[2..]);
+    bytes
+}
+
+/// A WebP with one more chunk at its end.
+pub fn webp_with_chunk(webp: &[u8], name: [u8; 4], content: &[u8]) -> Vec<u8> {
+    let mut body = webp[8..].to_vec();
+    body.extend(name);
+    body.extend(u32::try_from(content.len()).expect("short").to_le_bytes());
+    body.extend(content);
+    body.resize(body.len() + content.len() % 2, 0);
+    let length = u32::try_from(body.len()).expect("short").to_le_bytes();
+    [b"RIFF", length.as_slice(), &body].concat()
+}
+
+/// A ZIP archive of one file, not compressed.
+pub fn stored_zip(name: &str, content: &[u8]) -> Vec<u8> {
+    let sum = crc32(content).to_le_bytes();
+    let length = u32::try_from(content.len()).expect("short").to_le_bytes();
+    let name_length = u16::try_from(name.len()).expect("short").to_le_bytes();
+    let shared =
+        [&[20, 0, 0, 0, 0, 0, 0, 0, 0, 0][..], &sum, &length, &length, &name_length, &[0, 0]]
+            .concat();
+    let local = [b"PK\x03\x04", shared.as_slice(), name.as_bytes(), content].concat();
+    let central = [b"PK\x01\x02\x14\0", shared.as_slice(), &[0; 14], name.as_bytes()].concat();
+    let size = u32::try_from(central.len()).expect("short").to_le_bytes();
+    let offset = u32::try_from(local.len()).expect("short").to_le_bytes();
+    let end = [&b"PK\x05\x06\0\0\0\0\x01\0\x01\0"[..], &size, &offset, &[0, 0]].concat();
+    [local, central, end].concat()
+}

@@ -224,11 +224,15 @@ impl Running {
         running
     }
 
+    /// Its number.
+    pub fn pid(&self) -> Pid {
+        let pid = i32::try_from(self.child.id()).expect("a pid");
+        Pid::from_raw(pid).expect("a pid is not 0")
+    }
+
     /// Sends a signal.
     pub fn signal(&self, signal: Signal) {
-        let pid = i32::try_from(self.child.id()).expect("a pid");
-        let pid = Pid::from_raw(pid).expect("a pid is not 0");
-        kill_process(pid, signal).expect("the signal is sent");
+        kill_process(self.pid(), signal).expect("the signal is sent");
     }
 
     /// Waits for the end.

@@ -1,0 +1,169 @@
+//! The decoder's cage: nothing gets out, and what happens to a child happens to one file.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use image::imageops::{FilterType, resize};
+use modtool::vision::decode::{self, Crash, Flaw, Limits, Lost};
+use modtool::vision::preprocess::{ImageSpec, Resample, Resize};
+use modtool::vision::sandbox::{Attack, ChildRole, SandboxError};
+use modtool::vision::{DecoderPool, SandboxMode};
+
+use crate::support::odd::{animated_gif, cmyk_jpeg, deep_png, png_header, transparent_png};
+use crate::support::pictures::{encoded, jpeg, meadow, noise, page, png};
+
+pub fn pool(limits: Limits) -> DecoderPool {
+    let program = Path::new(env!("CARGO_BIN_EXE_modtool"));
+    DecoderPool::start(program, SandboxMode::Required, limits).expect("the cage holds")
+}
+
+pub fn spec() -> ImageSpec {
+    ImageSpec {
+        size: 96,
+        resize: Resize::Stretch,
+        resample: Resample::Bicubic,
+        mean: [0.5; 3],
+        std: [0.5; 3],
+    }
+}
+
+#[test]
+fn every_way_out_is_shut() {
+    let pool = pool(Limits::default());
+    let cage = pool.cage();
+    assert_eq!((cage.stopped.as_slice(), cage.open.as_slice()), (&Attack::ALL[..], &[][..]));
+    if cage.landlock == 0 {
+        crate::support::skipped("the second wall", "this kernel has no Landlock");
+    }
+    let words = cage.to_string();
+    assert!(words.starts_with("7 of 7 ways out are shut"), "{words}");
+}
+
+/// The self-test is worth something only when it sees an open cage: without one, a child does
+/// what it is told.
+#[test]
+fn an_open_cage_is_seen() {
+    // A program that ignores its role and ends well: as if every attack had come back.
+    let open = Path::new("/bin/true");
+    let refused = DecoderPool::start(open, SandboxMode::Required, Limits::default());
+    let Err(SandboxError::BrokenCage(through)) = refused else { panic!("{refused:?}") };
+    assert_eq!(through, Attack::ALL);
+    let error = SandboxError::BrokenCage(through).to_string();
+    assert!(
+        error.contains("open, connect, execve, fork") && error.contains("best-effort"),
+        "{error}"
+    );
+    // One that can't even be locked in.
+    let refused =
+        DecoderPool::start("/bin/false".as_ref(), SandboxMode::Required, Limits::default());
+    assert!(matches!(refused, Err(SandboxError::NotLocked(_))), "{refused:?}");
+    let refused = DecoderPool::start("/nowhere".as_ref(), SandboxMode::Required, Limits::default());
+    assert!(matches!(refused, Err(SandboxError::Start(_))), "{refused:?}");
+    // As far as the system goes is further than nowhere; decoding then fails for another reason.
+    let pool = DecoderPool::start(open, SandboxMode::BestEffort, Limits::default());
+    let pool = pool.expect("best effort goes on");
+    assert_eq!(pool.cage().open, Attack::ALL);
+    let answer = pool.views(&png(&noise(1)), &spec());
+    assert!(matches!(answer, Err(SandboxError::NotReady(_))), "{answer:?}");
+}
+
+#[test]
+fn roles_read_back() {
+    for role in [ChildRole::Decode, ChildRole::DecodeAtBest]
+        .into_iter()
+        .chain(Attack::ALL.map(ChildRole::Attack))
+        .chain(Attack::ALL.map(ChildRole::AttackLandlock))
+    {
+        assert_eq!(ChildRole::parse(&role.word()), Some(role));
+    }
+    assert_eq!(ChildRole::parse("attack"), None);
+}
+
+/// A child answers what the same decoders answer here, whatever the file.
+#[test]
+fn a_child_answers_what_the_decoder_says() {
+    let limits = Limits::default();
+    let pool = pool(limits.clone());
+    let large = resize(&meadow(1), 2_400, 1_800, FilterType::Triangle);
+    let small = |seed| resize(&page(seed), 120, 160, FilterType::Triangle);
+    let files = [
+        png(&page(1)),
+        jpeg(&meadow(1)),
+        jpeg(&large),
+        deep_png(&noise(1)),
+        transparent_png(&page(2)),
+        animated_gif(&[small(1), small(2), small(3)]),
+        cmyk_jpeg(16, |x, _| [0, x.try_into().unwrap_or(255), 255, 255]),
+        encoded(&image::DynamicImage::ImageRgb8(noise(2)), image::ImageFormat::WebP),
+        Vec::new(),
+        b"no picture".to_vec(),
+        b"\0\0\0\x18ftypheic\0\0\0\0".to_vec(),
+        png_header(100_000, 100_000),
+        png_header(64, 64),
+        jpeg(&meadow(1))[..5_000].to_vec(),
+    ];
+    for (index, bytes) in files.iter().enumerate() {
+        for spec in [spec(), ImageSpec { resize: Resize::ShortestEdgeCrop, size: 32, ..spec() }] {
+            let child = pool.views(bytes, &spec).expect("a decoder");
+            assert_eq!(child, decode::views(bytes, &spec, &limits), "file {index}");
+            let child = pool.reference_view(bytes, &spec).expect("a decoder");
+            assert_eq!(child, decode::reference_view(bytes, &spec, &limits), "file {index}");
+        }
+        let child = pool.preview(bytes, 300, 200).expect("a decoder");
+        assert_eq!(child, decode::preview(bytes, &limits, 300, 200), "file {index}");
+    }
+    let few = Limits { file_bytes: 10, ..Limits::default() };
+    let refused = self::pool(few).views(&files[0], &spec()).expect("a decoder");
+    assert!(matches!(refused, Err(Flaw::TooManyBytes { limit: 10, .. })), "{refused:?}");
+}
+
+/// Promise P4. The files ask a child of a build for development to fail; the failures are real.
+#[test]
+fn a_child_that_is_lost_costs_its_file_and_nothing_else() {
+    let limits = Limits { computing_seconds: 1, wall_seconds: 4, ..Limits::default() };
+    let pool = Arc::new(pool(limits));
+    let good = png(&page(1));
+    let expected = decode::views(&good, &spec(), &Limits::default());
+    // Others go on meanwhile.
+    let beside = {
+        let (pool, good, expected) = (Arc::clone(&pool), good.clone(), expected.clone());
+        std::thread::spawn(move || {
+            for _ in 0..300 {
+                assert_eq!(pool.views(&good, &spec()).expect("a decoder"), expected);
+            }
+        })
+    };
+    let attempts = 3;
+    for (wish, how) in [
+        ("abort", &[Lost::Signal(6)][..]),
+        ("overflow", &[Lost::Signal(6)]),
+        ("allocate", &[Lost::Signal(6)]),
+        ("garble", &[Lost::Garbled]),
+        ("open", &[Lost::BrokeRules]),
+        ("compute", &[Lost::ComputedTooLong]),
+        ("sleep", &[Lost::TimedOut(4)]),
+    ] {
+        let answer = pool.views(format!("modtool test: {wish}").as_bytes(), &spec());
+        let Err(Flaw::Crashed(crash)) = answer.expect("a decoder") else {
+            panic!("{wish} was survived")
+        };
+        assert!(crash.attempts == attempts && how.contains(&crash.how), "{wish}: {crash:?}");
+        assert_eq!(pool.views(&good, &spec()).expect("a decoder"), expected, "after {wish}");
+    }
+    beside.join().expect("the others were not disturbed");
+    let words = Flaw::Crashed(Crash { attempts, how: Lost::Signal(6) }).to_string();
+    assert_eq!(words, "the decoder failed on it 3 times: it was ended by signal 6");
+}
+
+#[test]
+fn decoding_can_be_called_off() {
+    let pool = Arc::new(pool(Limits::default()));
+    let asked = Arc::clone(&pool);
+    let asking = std::thread::spawn(move || asked.views(b"modtool test: sleep", &spec()));
+    std::thread::sleep(Duration::from_millis(300));
+    assert!(!asking.is_finished());
+    pool.call_off();
+    let answer = asking.join().expect("no panic");
+    assert!(matches!(answer, Err(SandboxError::CalledOff)), "{answer:?}");
+}
