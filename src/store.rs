@@ -38,7 +38,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::sqlite::{
     SqliteConnectOptions, SqliteJournalMode, SqlitePool, SqlitePoolOptions, SqliteSynchronous,
 };
-use sqlx::{Row as _, SqlSafeStr as _, Sqlite, Transaction};
+use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
 
 use crate::moderation::{AuditEvent, ChainHash};
 use failpoint::Edge;
@@ -192,6 +192,15 @@ impl Store {
         // only double the waits.
         let writer = SqlitePoolOptions::new()
             .max_connections(1)
+            // A commit that fails (the disk is full) can leave a transaction open that nothing
+            // ends any more: every verb after it would fail. Such a connection is given up.
+            .after_release(|connection, _| {
+                Box::pin(async move {
+                    // Rolling back is under way; the answer comes after it.
+                    connection.ping().await?;
+                    Ok(!connection.is_in_transaction())
+                })
+            })
             .test_before_acquire(false)
             .connect_with(options.clone())
             .await

@@ -24,7 +24,7 @@ fn descriptors(pid: rustix::process::Pid) -> usize {
 #[test]
 fn a_watcher_under_load_neither_grows_nor_leaks() {
     let workspace = Workspace::with_one_policy();
-    let mut watcher = Running::watch(&workspace, &["--quiet"]);
+    let mut watcher = Running::watch(&workspace, &[]);
     // A dashboard looks on all the time.
     let mut dashboard = Terminal::start(&workspace.command(&["review", "--reviewer", "ana"]));
     dashboard.shows("queue 0");

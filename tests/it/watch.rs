@@ -321,7 +321,7 @@ fn a_burst_that_overflows_the_kernels_queue_loses_nothing() {
             path
         })
         .collect();
-    let mut watcher = Running::watch(&workspace, &["--quiet"]);
+    let mut watcher = Running::watch(&workspace, &[]);
     watcher.signal(Signal::STOP);
     for (number, content) in (0..files).zip(contents.iter().cycle()) {
         let folder = workspace.uploads().join((number % 16).to_string());
