@@ -190,21 +190,33 @@ impl Store {
         let sql = |source| StoreError::Sql { path: path.to_owned(), source };
         // A file does not go away as a server does: asking the connection before each use would
         // only double the waits.
-        let writer = SqlitePoolOptions::new()
-            .max_connections(1)
-            // A commit that fails (the disk is full) can leave a transaction open that nothing
-            // ends any more: every verb after it would fail. Such a connection is given up.
-            .after_release(|connection, _| {
-                Box::pin(async move {
-                    // Rolling back is under way; the answer comes after it.
-                    connection.ping().await?;
-                    Ok(!connection.is_in_transaction())
+        let pool = || {
+            SqlitePoolOptions::new()
+                .max_connections(1)
+                // A commit that fails (the disk is full) can leave a transaction open that nothing
+                // ends any more: every verb after it would fail. Such a connection is given up.
+                .after_release(|connection, _| {
+                    Box::pin(async move {
+                        // Rolling back is under way; the answer comes after it.
+                        connection.ping().await?;
+                        Ok(!connection.is_in_transaction())
+                    })
                 })
-            })
-            .test_before_acquire(false)
-            .connect_with(options.clone())
-            .await
-            .map_err(sql)?;
+                .test_before_acquire(false)
+                .connect_with(options.clone())
+        };
+        // Of many that make the same database, the slower ones find it locked for a moment; SQLite's
+        // busy timeout does not cover the change to WAL.
+        let mut attempts = 0;
+        let writer = loop {
+            match pool().await {
+                Err(failed) if attempts < 50 && backup::is_busy(&failed) => {
+                    attempts += 1;
+                    tokio::time::sleep(Duration::from_millis(100)).await;
+                }
+                opened => break opened.map_err(sql)?,
+            }
+        };
         let version = linked_sqlite(&writer).await.map_err(sql)?;
         if !is_safe_sqlite(&version) {
             return Err(StoreError::OldSqlite { version });

@@ -178,7 +178,7 @@ fn csv_fields(row: &ExportedVerdict) -> [String; 10] {
         policies_json(&row.policies).to_string(),
         rfc3339(row.first_seen),
         row.state.map(|state| state.to_string()).unwrap_or_default(),
-        row.signals.join(" "),
+        json!(row.signals).to_string(),
     ]
 }
 

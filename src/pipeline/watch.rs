@@ -68,7 +68,7 @@ pub(super) async fn watch(
         Watching::Events => start(roots, events_out.clone(), Arc::clone(&overflow)),
         Watching::Polling => None,
     };
-    let mut watched = identities(roots);
+    let mut identity = identities(roots);
     let mut again: Vec<(Instant, PathBuf)> = Vec::new();
     let mut next_look = Instant::now() + times.poll;
     let mut next_scan = Instant::now();
@@ -86,17 +86,17 @@ pub(super) async fn watch(
                     // A folder that comes back, or that another was mounted over, is another
                     // folder to the kernel. Watch first, scan then.
                     let found = identities(roots);
-                    if found != watched {
-                        tell_changed(roots, &watched, &found, &scanner.monitor);
-                        (watcher, watched) = (None, found);
+                    if found != identity {
+                        tell_changed(roots, &identity, &found, &scanner.monitor);
+                        (watcher, identity) = (None, found);
                     }
-                    let all_there = watched.iter().all(Option::is_some);
+                    let all_there = identity.iter().all(Option::is_some);
                     if watching == Watching::Events && watcher.is_none() && all_there {
                         watcher = start(roots, events_out.clone(), Arc::clone(&overflow));
                     }
-                    let scanned = scan_all(roots, scanner, &mut stop).await;
-                    let full = matches!(scanned, Ok(())) && watcher.is_some();
-                    tell_failed(scanned, &scanner.monitor);
+                    let compared = scan_all(roots, scanner, &mut stop).await;
+                    let full = compared.is_ok() && watcher.is_some();
+                    tell_failed(compared, &scanner.monitor);
                     let pause = if full { times.rescan } else { times.poll };
                     next_scan = Instant::now() + pause;
                 }
@@ -106,7 +106,7 @@ pub(super) async fn watch(
                 }
             }
             () = tokio::time::sleep_until(next_look) => {
-                if identities(roots) != watched {
+                if identities(roots) != identity {
                     next_scan = Instant::now();
                 }
                 next_look = Instant::now() + times.poll;
@@ -138,8 +138,8 @@ pub(super) async fn watch(
 }
 
 /// A store that can't be read for a while is no reason to stop watching: it is asked again soon.
-fn tell_failed(scanned: Result<(), StoreError>, monitor: &Monitor) {
-    if let Err(failed) = scanned {
+fn tell_failed(compared: Result<(), StoreError>, monitor: &Monitor) {
+    if let Err(failed) = compared {
         let failed = chain(&failed);
         error!(error = failed, "the folders can't be compared with the database; trying again");
         monitor.went_wrong(failed);
@@ -167,7 +167,7 @@ fn tell_changed(
     for ((root, before), now) in roots.iter().zip(before).zip(now) {
         match (before, now) {
             (None, Some(_)) => {
-                info!(root = %escape_path(root), "the watched folder is there again")
+                info!(root = %escape_path(root), "the watched folder is there again");
             }
             (Some(was), Some(is)) if was != is => {
                 warn!(

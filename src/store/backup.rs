@@ -123,7 +123,7 @@ pub async fn fold(path: &Path) -> Result<(), StoreError> {
 }
 
 /// `SQLITE_BUSY` (5) and `SQLITE_LOCKED` (6), in the low byte of every extended code.
-fn is_busy(error: &sqlx::Error) -> bool {
+pub(super) fn is_busy(error: &sqlx::Error) -> bool {
     let code = error.as_database_error().and_then(|error| error.code()?.parse::<u32>().ok());
     matches!(code.map(|code| code & 0xff), Some(5 | 6))
 }

@@ -333,12 +333,14 @@ fn a_burst_that_overflows_the_kernels_queue_loses_nothing() {
     }
     watcher.signal(Signal::CONT);
     let start = std::time::Instant::now();
-    let patience = Duration::from_secs(60 + files / 50);
+    let patience = Duration::from_secs(60 + files / 20);
     let mut highest = 0;
     until("all files are judged", patience, || {
         highest = highest.max(resident(watcher.pid()));
         let (_, told) = status(&workspace);
-        (told["watchers"][0]["judged"] == files).then_some(())
+        // Some are judged twice: by the scan, and when their event comes. That changes nothing.
+        let judged = told["watchers"][0]["judged"].as_u64().unwrap_or(0);
+        (judged >= files && told["watchers"][0]["waiting"] == 0).then_some(())
     });
     report(&format!(
         "burst: {files} files while the watcher stood still, all judged {:.0?} later; {highest} \

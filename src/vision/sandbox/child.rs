@@ -63,10 +63,10 @@ pub fn live_as_child(role: ChildRole) -> Result<(), ChildError> {
         return Ok(());
     }
     let (hello, missing) = lock_in()?;
-    match (role, missing) {
-        (ChildRole::DecodeAtBest, _) => {}
-        (_, Some(missing)) => return Err(missing.into()),
-        (_, None) => {}
+    if let Some(missing) = missing
+        && role != ChildRole::DecodeAtBest
+    {
+        return Err(missing.into());
     }
     if let ChildRole::Attack(attack) = role {
         attack.attempt();
@@ -123,9 +123,10 @@ fn serve(mut requests: impl Read, mut answers: impl Write) -> io::Result<()> {
 /// Does what a file of a test asks for, only in builds for development.
 #[cfg(debug_assertions)]
 fn fail_as_asked(bytes: &[u8]) {
-    #[expect(unconditional_recursion, reason = "that is the point")]
-    fn overflow(depth: [u64; 64]) -> u64 {
-        std::hint::black_box(overflow(std::hint::black_box(depth))) + depth[0]
+    fn overflow(depth: u64) -> u64 {
+        // An array on each frame of the stack, which the optimiser must not take away.
+        let frame = std::hint::black_box([depth; 512]);
+        if depth == u64::MAX { 0 } else { overflow(depth + 1) + frame[7] }
     }
     match bytes.strip_prefix(b"modtool test: ") {
         Some(b"abort") => std::process::abort(),
@@ -134,7 +135,7 @@ fn fail_as_asked(bytes: &[u8]) {
         },
         Some(b"sleep") => std::thread::sleep(std::time::Duration::from_hours(1)),
         Some(b"overflow") => {
-            overflow([0; 64]);
+            std::hint::black_box(overflow(0));
         }
         Some(b"allocate") => {
             let heap: Vec<Vec<u8>> = (0..64).map(|_| vec![1; 64 << 20]).collect();

@@ -179,7 +179,9 @@ pub fn png_with_chunk(image: &RgbImage, name: [u8; 4], content: &[u8]) -> Vec<u8
 /// A PNG of these chunks.
 pub fn png_of(chunks: &[([u8; 4], Vec<u8>)]) -> Vec<u8> {
     let mut bytes = b"\x89PNG\r\n\x1a\n".to_vec();
-    chunks.iter().for_each(|(name, content)| chunk(&mut bytes, *name, content));
+    for (name, content) in chunks {
+        chunk(&mut bytes, *name, content);
+    }
     bytes
 }
 
