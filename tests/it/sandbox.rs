@@ -83,7 +83,7 @@ fn roles_read_back() {
 /// A child answers what the same decoders answer here, whatever the file.
 #[test]
 fn a_child_answers_what_the_decoder_says() {
-    let limits = Limits::default();
+    let limits = patient();
     let pool = pool(limits.clone());
     let large = resize(&meadow(1), 2_400, 1_800, FilterType::Triangle);
     let small = |seed| resize(&page(seed), 120, 160, FilterType::Triangle);
@@ -113,16 +113,20 @@ fn a_child_answers_what_the_decoder_says() {
         let child = pool.preview(bytes, 300, 200).expect("a decoder");
         assert_eq!(child, decode::preview(bytes, &limits, 300, 200), "file {index}");
     }
-    let few = Limits { file_bytes: 10, ..Limits::default() };
+    let few = Limits { file_bytes: 10, ..patient() };
     let refused = self::pool(few).views(&files[0], &spec()).expect("a decoder");
     assert!(matches!(refused, Err(Flaw::TooManyBytes { limit: 10, .. })), "{refused:?}");
+}
+
+/// Times that hold on a machine that does ten other things.
+fn patient() -> Limits {
+    Limits { computing_seconds: 60, wall_seconds: 300, ..Limits::default() }
 }
 
 /// Promise P4. The files ask a child of a build for development to fail; the failures are real.
 #[test]
 fn a_child_that_is_lost_costs_its_file_and_nothing_else() {
-    let limits = Limits { computing_seconds: 1, wall_seconds: 4, ..Limits::default() };
-    let pool = Arc::new(pool(limits));
+    let pool = Arc::new(pool(Limits { computing_seconds: 3, ..patient() }));
     let good = png(&page(1));
     let expected = decode::views(&good, &spec(), &Limits::default());
     // Others go on meanwhile.
@@ -134,27 +138,66 @@ fn a_child_that_is_lost_costs_its_file_and_nothing_else() {
             }
         })
     };
-    let attempts = 3;
-    for (wish, how) in [
-        ("abort", &[Lost::Signal(6)][..]),
-        ("overflow", &[Lost::Signal(6)]),
-        // Taking so much memory may take longer than the second.
-        ("allocate", &[Lost::Signal(6), Lost::ComputedTooLong]),
-        ("garble", &[Lost::Garbled]),
-        ("open", &[Lost::BrokeRules]),
-        ("compute", &[Lost::ComputedTooLong]),
-        ("sleep", &[Lost::TimedOut(4)]),
-    ] {
+    let lost_on = |pool: &DecoderPool, wish: &str| {
         let answer = pool.views(format!("modtool test: {wish}").as_bytes(), &spec());
-        let Err(Flaw::Crashed(crash)) = answer.expect("a decoder") else {
-            panic!("{wish} was survived")
+        let Err(Flaw::Crashed(Crash { attempts: 3, how })) = answer.expect("a decoder") else {
+            panic!("{wish} was survived, or given up too early")
         };
-        assert!(crash.attempts == attempts && how.contains(&crash.how), "{wish}: {crash:?}");
+        how
+    };
+    for (wish, how) in [
+        ("abort", Lost::Signal(6)),
+        ("overflow", Lost::Signal(6)),
+        ("garble", Lost::Garbled),
+        ("open", Lost::BrokeRules),
+        ("compute", Lost::ComputedTooLong),
+    ] {
+        assert_eq!(lost_on(&pool, wish), how, "{wish}");
         assert_eq!(pool.views(&good, &spec()).expect("a decoder"), expected, "after {wish}");
     }
+    // Taking so much memory may take longer than it may compute.
+    let how = lost_on(&pool, "allocate");
+    assert!(matches!(how, Lost::Signal(6) | Lost::ComputedTooLong), "{how:?}");
+    let impatient = self::pool(Limits { wall_seconds: 2, ..patient() });
+    assert_eq!(lost_on(&impatient, "sleep"), Lost::TimedOut(2));
     beside.join().expect("the others were not disturbed");
-    let words = Flaw::Crashed(Crash { attempts, how: Lost::Signal(6) }).to_string();
+    let words = Flaw::Crashed(Crash { attempts: 3, how: Lost::Signal(6) }).to_string();
     assert_eq!(words, "the decoder failed on it 3 times: it was ended by signal 6");
+}
+
+/// What the cage costs, as a ratio in one run; nothing is asserted about speed.
+#[test]
+fn the_cost_of_the_cage_is_told() {
+    if !crate::support::is_long() {
+        return;
+    }
+    let limits = patient();
+    let pool = pool(limits.clone());
+    let large = resize(&meadow(3), 4_000, 3_000, FilterType::Triangle);
+    for (name, bytes, count) in
+        [("0.5 megapixel PNG", png(&page(1)), 400), ("12 megapixel JPEG", jpeg(&large), 40)]
+    {
+        let threads = std::thread::available_parallelism().map_or(2, usize::from);
+        let measured = |decode: &(dyn Fn() + Sync)| {
+            let start = std::time::Instant::now();
+            std::thread::scope(|scope| {
+                for _ in 0..threads {
+                    scope.spawn(|| (0..count).for_each(|_| decode()));
+                }
+            });
+            start.elapsed().as_secs_f64()
+        };
+        let inside = || assert!(decode::views(&bytes, &spec(), &limits).is_ok());
+        let caged = || assert!(pool.views(&bytes, &spec()).is_ok_and(|answer| answer.is_ok()));
+        // Twice each, the better one counts: the machine does other things too.
+        let (a, b) = (measured(&inside), measured(&caged));
+        let (a, b) = (a.min(measured(&inside)), b.min(measured(&caged)));
+        crate::support::report(&format!(
+            "cage: {name}, {} KiB: decoding in children takes {:.1} % longer",
+            bytes.len() >> 10,
+            (b / a - 1.0) * 100.0
+        ));
+    }
 }
 
 #[test]
