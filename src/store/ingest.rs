@@ -18,7 +18,8 @@ use crate::moderation::{
 use super::arming::{ArmingState, look_again};
 use super::placements::{held_since, wish_held};
 use super::rows::{
-    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, signals_of, unreadable,
+    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, signals_of,
+    unreadable,
 };
 use super::{Store, StoreError, StoreSettings, append_audit, groups, hex};
 

@@ -58,6 +58,7 @@ pub(super) struct Request {
 }
 
 /// What a reply's head says; pixels or words follow it.
+#[expect(clippy::large_enum_variant, reason = "one at a time, on its way through")]
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum ReplyHead {
     /// So many views of `side · side · 3` bytes each.
@@ -184,7 +185,8 @@ impl ReplyHead {
         let mut forms = Vec::new();
         match self {
             Self::Views { count, side, facts } => {
-                let PictureFacts { format, width, height, frames, has_alpha, hash, signals } = facts;
+                let PictureFacts { format, width, height, frames, has_alpha, hash, signals } =
+                    facts;
                 numbers.extend([0, (*count).into(), (*side).into(), code_of(format)]);
                 numbers.extend([*width, *height, *frames].map(u64::from));
                 numbers.extend([u64::from(*has_alpha), signals.bits().into()]);
