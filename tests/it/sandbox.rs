@@ -21,6 +21,7 @@ pub fn pool(limits: Limits) -> DecoderPool {
 pub fn spec() -> ImageSpec {
     ImageSpec {
         size: 96,
+        shortest_edge: 110,
         resize: Resize::Stretch,
         resample: Resample::Bicubic,
         mean: [0.5; 3],

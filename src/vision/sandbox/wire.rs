@@ -112,7 +112,7 @@ impl Request {
         let (kind, shape) = match &self.wish {
             Wish::Views(spec) => (0, shape_of(spec)),
             Wish::Reference(spec) => (1, shape_of(spec)),
-            Wish::Preview(width, height) => (2, [u64::from(*width), u64::from(*height), 0]),
+            Wish::Preview(width, height) => (2, [u64::from(*width), u64::from(*height), 0, 0]),
         };
         let Limits {
             file_bytes,
@@ -137,14 +137,24 @@ impl Request {
     pub(super) fn unpack(bytes: &[u8; REQUEST_HEAD]) -> Result<Self, Garbled> {
         let [magic, sequence, kind, length, file_bytes, decoded_bytes, rest @ ..]: [u64; 16] =
             unpacked(bytes);
-        let [side, megapixels, frames_scored, animation_frames, animation_megapixels, a, b, c, ..] =
-            rest;
+        let [
+            side,
+            megapixels,
+            frames_scored,
+            animation_frames,
+            animation_megapixels,
+            a,
+            b,
+            c,
+            d,
+            ..,
+        ] = rest;
         if magic != MAGIC {
             return Err(Garbled);
         }
         let wish = match kind {
-            0 => Wish::Views(spec_of(a, b, c)?),
-            1 => Wish::Reference(spec_of(a, b, c)?),
+            0 => Wish::Views(spec_of(a, b, c, d)?),
+            1 => Wish::Reference(spec_of(a, b, c, d)?),
             2 => Wish::Preview(small(a)?, small(b)?),
             _ => return Err(Garbled),
         };
@@ -162,18 +172,19 @@ impl Request {
     }
 }
 
-fn shape_of(spec: &ImageSpec) -> [u64; 3] {
+fn shape_of(spec: &ImageSpec) -> [u64; 4] {
     let stretch = spec.resize == Resize::Stretch;
     let bicubic = spec.resample == Resample::Bicubic;
-    [spec.size.into(), stretch.into(), bicubic.into()]
+    [spec.size.into(), stretch.into(), bicubic.into(), spec.shortest_edge.into()]
 }
 
 /// Mean and deviation stay with us: normalising is not decoding.
-fn spec_of(size: u64, stretch: u64, bicubic: u64) -> Result<ImageSpec, Garbled> {
+fn spec_of(size: u64, stretch: u64, bicubic: u64, edge: u64) -> Result<ImageSpec, Garbled> {
     Ok(ImageSpec {
         size: small(size)?,
         resize: if stretch == 1 { Resize::Stretch } else { Resize::ShortestEdgeCrop },
         resample: if bicubic == 1 { Resample::Bicubic } else { Resample::Bilinear },
+        shortest_edge: small(edge)?,
         mean: [0.0; 3],
         std: [1.0; 3],
     })

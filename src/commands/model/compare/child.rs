@@ -144,9 +144,9 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let judging = Instant::now();
     let mut out = io::stdout().lock();
     let mut printed = Ok(());
-    let limits = workspace::limits(config);
+    let decoders = workspace::decoders(config)?;
     let batch = config.engine.batch;
-    judge_named(encoder.as_ref(), &classifiers, &limits, batch, &pictures, |judged| {
+    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, &pictures, |judged| {
         let policy = |file: &crate::policy_file::PolicyFile| {
             let mut all = judged.verdict.policies.iter();
             let verdict = all.find(|verdict| verdict.policy == file.policy.id)?;
