@@ -181,8 +181,7 @@ async fn store(config: &Config) -> Vec<Finding> {
                 )
             });
             findings.insert(0, Finding::fine("SQLite", version));
-            findings
-                .insert(0, Finding::fine("database", escape_path(&path)).with_advice(grown));
+            findings.insert(0, Finding::fine("database", escape_path(&path)).with_advice(grown));
             findings
         }
         Err(error) => vec![Finding::broken("database", &error)],

@@ -182,6 +182,7 @@ fn rejudge_of(row: &SqliteRow) -> Result<Rejudge, RowError> {
                 width: row.try_get("width")?,
                 height: row.try_get("height")?,
                 frames: row.try_get("frames")?,
+                signals: crate::store::rows::signals_of(row.try_get("signals")?),
                 // It is stored, and stays as it is.
                 hash: None,
             })

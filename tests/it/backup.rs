@@ -137,7 +137,8 @@ fn a_new_machine_starts_from_a_copy() {
     let copy = old.outside().join("copy.db");
     old.run(&["backup", copy.to_str().expect("a test's own name")]).expect_code(0);
     let new = Workspace::with_one_policy();
-    let ran = new.run(&["restore-backup", copy.to_str().expect("a test's own name")]).expect_code(0);
+    let ran =
+        new.run(&["restore-backup", copy.to_str().expect("a test's own name")]).expect_code(0);
     assert!(!ran.out().contains("kept as"), "nothing was there: {}", ran.out());
     assert_eq!(new.verdicts(), old.verdicts());
 }

@@ -70,7 +70,7 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
     judge_named(
         encoder.as_ref(),
         &classifiers,
-        &workspace::limits(config),
+        &workspace::decoders(config)?,
         config.engine.batch,
         &args.images,
         |judged| pictures.push(judged),

@@ -69,7 +69,7 @@ pub(super) async fn run(args: &TestArgs, config: &Config) -> anyhow::Result<Exit
     let folders = sorted_folders(&args.dir, &ids)?;
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
-    let limits = workspace::limits(config);
+    let decoders = workspace::decoders(config)?;
     let mut all = Vec::new();
     for classifier in &classifiers {
         let mut tested = Tested::of(&classifier.policy);
@@ -79,7 +79,7 @@ pub(super) async fn run(args: &TestArgs, config: &Config) -> anyhow::Result<Exit
             let only = std::slice::from_ref(classifier);
             let named = std::slice::from_ref(folder);
             let batch = config.engine.batch;
-            judge_named(encoder.as_ref(), only, &limits, batch, named, |judged| {
+            judge_named(encoder.as_ref(), only, &decoders, batch, named, |judged| {
                 // The path below is that of the test folder; what the scope says is for uploads.
                 let score = classifier.score(&judged.views).map(|score| score.score);
                 tested.add(judged.sighting.path, *expected, score, judged.verdict.reason);
