@@ -13,6 +13,7 @@ mod export;
 mod hooks;
 mod init;
 mod model;
+mod no_reports;
 mod output;
 mod policy;
 mod probe;
@@ -128,6 +129,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Decode(args) => return decode::run(&args),
         _ => {}
     }
+    no_reports::forbid_reports()?;
     let config = Config::resolve(&cli.options)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {

@@ -362,12 +362,8 @@ async fn decide(args: DecideArgs, config: &Config, store: &Store) -> anyhow::Res
 
 fn known_policy(config: &Config, id: &str) -> anyhow::Result<PolicyId> {
     let wanted = policy_id(id)?;
-    let files = workspace::policies(config)?;
-    if files.iter().any(|file| file.policy.id == wanted) {
-        return Ok(wanted);
-    }
-    let known: Vec<_> = files.iter().map(|file| file.policy.id.as_str()).collect();
-    Err(UsageError(format!("there is no policy {id}; there are {}", known.join(", "))).into())
+    workspace::must_be_policies(&[id], &workspace::policies(config)?)?;
+    Ok(wanted)
 }
 
 fn outcome_json(item: ItemId, decision: &Decision, outcome: &DecisionOutcome) -> Value {

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::warn;
 
+use super::UsageError;
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::moderation::escape::escape_path;
@@ -215,6 +216,22 @@ pub(super) fn encoder_of(
     let options =
         EngineOptions { threads: config.engine.threads, batch: config.engine.batch, device };
     Ok((engine::open(model, &engine, options)?, found))
+}
+
+/// Refuses ids that no policy has, naming those there are.
+pub(super) fn must_be_policies(
+    ids: &[impl AsRef<str>],
+    files: &[PolicyFile],
+) -> Result<(), UsageError> {
+    let known: Vec<&str> = files.iter().map(|file| file.policy.id.as_str()).collect();
+    match ids.iter().find(|id| !known.contains(&id.as_ref())) {
+        None => Ok(()),
+        Some(id) => Err(UsageError(format!(
+            "there is no policy {:?}; the policies are {}",
+            id.as_ref(),
+            known.join(", ")
+        ))),
+    }
 }
 
 /// The policies, embedded by the model; what the store has embedded before is taken from it.

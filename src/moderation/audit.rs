@@ -32,8 +32,6 @@ spelled! {
         Erased = "erased",
         /// What is older than the settings say was deleted.
         Expired = "expired",
-        /// A bank entry was made, switched on or off.
-        Bank = "bank",
     }
 }
 

@@ -17,7 +17,7 @@ use crate::moderation::escape::escape_path;
 use crate::moderation::{ItemId, Timestamp};
 use crate::store::{Place, Placement, Store, StoreError};
 
-use super::monitor::now;
+use super::monitor::{chain, now};
 
 pub use hooks::{Hook, Target};
 
@@ -218,15 +218,4 @@ pub fn erase_files(quarantine: &Path, item: ItemId, paths: &[PathBuf]) -> Erased
 /// Where the bytes of an item would lie in this quarantine folder.
 pub fn quarantined_at(folder: &Path, item: ItemId) -> PathBuf {
     Quarantine::at(folder.to_owned()).place_of(item)
-}
-
-/// The error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

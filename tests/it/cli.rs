@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::support::fixtures::{Judges, fingerprint, policy};
 use crate::support::pictures::{meadow, page, png};
-use crate::support::workspace::{Running, Workspace, run};
+use crate::support::workspace::{PATIENCE, Running, Workspace, run};
 
 #[test]
 fn help_and_version_go_to_standard_output_and_end_with_0() {
@@ -27,6 +27,23 @@ fn help_and_version_go_to_standard_output_and_end_with_0() {
     assert!(!help.out().contains("__probe"), "what is hidden stays hidden");
     let version = run(workspace.bare(&["--version"])).expect_code(0);
     assert_eq!(version.out().trim(), concat!("modtool ", env!("CARGO_PKG_VERSION")));
+}
+
+/// An official ONNX Runtime reports its use to its maker unless its environment forbids it, before
+/// anything can be said to it.
+#[cfg(target_os = "linux")]
+#[test]
+fn whatever_loads_the_runtime_has_its_reports_forbidden() {
+    let workspace = Workspace::with_one_policy();
+    let mut watcher = Running::watch(&workspace, &[]);
+    let pid = watcher.pid().as_raw_nonzero();
+    let environment = fs::read(format!("/proc/{pid}/environ")).expect("it runs");
+    let variables: Vec<&[u8]> = environment.split(|byte| *byte == 0).collect();
+    for wanted in [&b"ORT_DISABLE_TELEMETRY=1"[..], b"ORT_TELEMETRY_DISABLED=1"] {
+        assert!(variables.contains(&wanted), "{}", String::from_utf8_lossy(wanted));
+    }
+    watcher.signal(rustix::process::Signal::TERM);
+    assert!(watcher.ended(PATIENCE).success(), "the signal reaches the program: {}", watcher.err());
 }
 
 #[test]

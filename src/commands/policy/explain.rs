@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
 use crate::commands::output::{file_json, json_line, number, table};
-use crate::commands::{UsageError, workspace};
+use crate::commands::workspace;
+use crate::commands::workspace::must_be_policies;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_path};
@@ -56,13 +57,7 @@ struct Nearest<'a> {
 pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<ExitCode> {
     must_exist(&args.images.iter().collect::<Vec<_>>())?;
     let files = policies_at(args.policies.as_deref(), config)?;
-    for id in &args.only {
-        if !files.iter().any(|file| file.policy.id.as_str() == id) {
-            let ids: Vec<_> = files.iter().map(|file| file.policy.id.as_str()).collect();
-            let told = format!("there is no policy {id:?}; the policies are {}", ids.join(", "));
-            return Err(UsageError(told).into());
-        }
-    }
+    must_be_policies(&args.only, &files)?;
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let card = encoder.model().clone();

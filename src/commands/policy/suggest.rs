@@ -9,7 +9,8 @@ use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
 use crate::commands::output::{json_line, number, table};
-use crate::commands::{UsageError, workspace};
+use crate::commands::workspace;
+use crate::commands::workspace::must_be_policies;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape_path;
@@ -83,11 +84,7 @@ struct HeldOut {
 
 pub(super) async fn run(args: &SuggestArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let files = workspace::policies(config)?;
-    for id in &args.ids {
-        if !files.iter().any(|file| file.policy.id.as_str() == id) {
-            return Err(UsageError(format!("there is no policy {id:?} in this workspace")).into());
-        }
-    }
+    must_be_policies(&args.ids, &files)?;
     let wanted = |file: &&PolicyFile| {
         args.ids.is_empty() || args.ids.iter().any(|id| id == file.policy.id.as_str())
     };

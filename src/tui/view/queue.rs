@@ -106,7 +106,9 @@ fn draw_results(frame: &mut Frame<'_>, area: Rect, state: &State, results: &Resu
 fn found_line(found: &Found, cells: usize, selected: bool, marked: bool) -> Line<'static> {
     let pointer = if selected { "▸" } else { " " };
     let mark = if marked { "+" } else { " " };
-    let start = format!("{pointer}{mark} {:.2} {} ", found.cosine, padded(standing(found), 9));
+    // With the sign's column, and without a sign for what is nothing.
+    let likeness = (found.cosine * 100.0).round() / 100.0 + 0.0;
+    let start = format!("{pointer}{mark}{likeness:>5.2} {} ", padded(standing(found), 9));
     let room = cells.saturating_sub(width(&start));
     let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
     Line::raw(padded(&(start + &fit_middle(&name, room)), cells))

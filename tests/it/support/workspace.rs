@@ -130,6 +130,9 @@ impl Workspace {
             }
         }
         command
+            // As on a user's machine; cargo sets them for what tests load themselves.
+            .env_remove("ORT_DISABLE_TELEMETRY")
+            .env_remove("ORT_TELEMETRY_DISABLED")
             .env("MODTOOL_DATA_DIR", self.data())
             .env("MODTOOL_WORKSPACE", self.path())
             .current_dir(self.dir.path())
