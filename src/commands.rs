@@ -41,7 +41,7 @@ use tracing_subscriber::filter::LevelFilter;
 use crate::cli::{GlobalOptions, LogFormat};
 use crate::config::{Config, ConfigError};
 use crate::exit_code::ExitCode;
-use crate::moderation::escape::escape;
+use crate::moderation::escape::{escape, printable};
 use crate::policy_file::PolicyProblems;
 use crate::telemetry::{self, Telemetry};
 use crate::vision::sandbox::CHILD_SUBCOMMAND;
@@ -116,7 +116,8 @@ pub fn main() -> ExitCode {
         Err(error) if is_broken_pipe(&error) => ExitCode::Clean,
         Err(error) => {
             // Standard error may be gone too; then there is nobody left to tell.
-            let _ = writeln!(std::io::stderr(), "modtool: {error:#}");
+            let told = printable(&format!("{error:#}"));
+            let _ = writeln!(std::io::stderr(), "modtool: {told}");
             code_of(&error)
         }
     }

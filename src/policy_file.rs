@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
+use crate::moderation::escape::printable;
 use crate::moderation::{
     Arming, Calibration, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyId, Prompt,
     SafeView, Scope, Scoring, Severity, Thresholds,
@@ -214,6 +215,17 @@ fn collect(
 /// # Errors
 /// Every problem that can be seen without a model, with its place.
 pub fn parse(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, Vec<YamlProblem>> {
+    checked(file, text, defaults).map_err(|mut problems| {
+        // A policy may come from somebody else, and problems quote it.
+        for problem in &mut problems {
+            problem.what = printable(&problem.what);
+            problem.hint = problem.hint.as_deref().map(printable);
+        }
+        problems
+    })
+}
+
+fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, Vec<YamlProblem>> {
     let written: PolicyYaml = yaml_file::parse(file, text).map_err(|problem| vec![problem])?;
     let mut problems = Problems { file, found: Vec::new() };
     written.later_fields(&mut problems);

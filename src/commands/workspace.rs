@@ -227,7 +227,7 @@ pub(super) fn must_be_policies(
     match ids.iter().find(|id| !known.contains(&id.as_ref())) {
         None => Ok(()),
         Some(id) => Err(UsageError(format!(
-            "there is no policy {:?}; the policies are {}",
+            "there is no policy {:?}; there are {}",
             id.as_ref(),
             known.join(", ")
         ))),

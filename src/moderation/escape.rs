@@ -33,6 +33,20 @@ pub fn escape_lines(text: &str) -> String {
     text.lines().map(|line| escape(line.as_bytes())).collect::<Vec<_>>().join("\n")
 }
 
+/// For words of our own that quote something: only what a terminal would obey or hide is spelled
+/// out; line breaks and backslashes stay.
+pub fn printable(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        if character != '\n' && is_unprintable(character) {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
 /// [`escape`] for a path's raw bytes.
 pub fn escape_path(path: &Path) -> String {
     escape(path.as_os_str().as_encoded_bytes())
@@ -71,6 +85,14 @@ mod tests {
         assert_eq!(escape("a\u{200B}b\u{85}".as_bytes()), "a\\u{200b}b\\u{85}");
         assert_eq!(escape(b"line\nbreak\tand\\slash"), "line\\nbreak\\tand\\\\slash");
         assert_eq!(escape(b"\xff\xfe.png"), "\\xFF\\xFE.png");
+    }
+
+    #[test]
+    fn words_of_our_own_stay_lines_and_lose_what_a_terminal_would_obey() {
+        assert_eq!(
+            printable("a \\ b\n  hint: \u{1b}[2J\u{fe00}"),
+            "a \\ b\n  hint: \\u{1b}[2J\\u{fe00}"
+        );
     }
 
     proptest! {
