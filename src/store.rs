@@ -70,6 +70,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (7, "judging again", include_str!("../migrations/sqlite/0007_judging_again.sql")),
     (8, "actions", include_str!("../migrations/sqlite/0008_actions.sql")),
     (9, "signals", include_str!("../migrations/sqlite/0009_signals.sql")),
+    (10, "filters", include_str!("../migrations/sqlite/0010_filters.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

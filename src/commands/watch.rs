@@ -20,7 +20,7 @@ use crate::pipeline::{
     self, Actor, Excluded, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes, Watching,
 };
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
-use crate::vision::ModelCard;
+use crate::vision::{DecoderPool, Encoder, FoundEngine, ModelCard};
 
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
@@ -175,9 +175,7 @@ impl Run {
                 "there is no policy: every picture goes to review; `modtool init` writes some"
             );
         }
-        let decoders = workspace::decoders(&config)?;
-        let (encoder, engine) = workspace::encoder(&config)?;
-        let store = Arc::new(workspace::store(&config).await?);
+        let (decoders, (encoder, engine), store) = together(&config).await?;
         let actor = workspace::actor(&config, &store)?;
         let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
         let card = encoder.model().clone();
@@ -294,6 +292,20 @@ impl Run {
         });
         Beating { end, task }
     }
+}
+
+type Opened = (Arc<DecoderPool>, (Box<dyn Encoder>, FoundEngine), Arc<Store>);
+
+/// Decoders, engine and database take about as long to open as each other, and each mostly waits
+/// (for children, for the loader, for the disk): one after the other they would be half of a
+/// short scan.
+async fn together(config: &Config) -> anyhow::Result<Opened> {
+    let (first, second) = (config.clone(), config.clone());
+    let decoders = tokio::task::spawn_blocking(move || workspace::decoders(&first));
+    let encoder = tokio::task::spawn_blocking(move || workspace::encoder(&second));
+    // All are waited for: an error must not leave one half open behind the program's back.
+    let (decoders, encoder, store) = tokio::join!(decoders, encoder, workspace::store(config));
+    Ok((decoders??, encoder??, Arc::new(store?)))
 }
 
 /// The watcher's heart; [`Beating::end`] tells that the end was wanted.

@@ -147,6 +147,8 @@ spelled! {
         Newest = "newest",
         /// What has waited longest.
         Oldest = "oldest",
+        /// What lies together, whatever the case of its letters.
+        Path = "path",
     }
 }
 
@@ -155,7 +157,11 @@ impl QueueOrder {
     pub fn compare(self, a: &ReviewTask, b: &ReviewTask) -> std::cmp::Ordering {
         let score = |task: &ReviewTask| task.score.unwrap_or(0.0);
         let age = |task: &ReviewTask| (task.opened_at, task.id);
+        let place = |task: &ReviewTask| {
+            (task.path.as_os_str().as_encoded_bytes().to_ascii_lowercase(), task.id)
+        };
         match self {
+            Self::Path => place(a).cmp(&place(b)),
             Self::Newest => age(b).cmp(&age(a)),
             Self::Oldest => age(a).cmp(&age(b)),
             Self::Pressing => b
@@ -195,7 +201,7 @@ pub struct QueueFilter {
     pub outcome: Option<Outcome>,
     /// All tasks, or those whose file could not be judged.
     pub lane: Lane,
-    /// Only tasks whose path contains this text, whatever its case.
+    /// Only tasks whose path contains this text, whatever the case of its letters A to Z.
     pub text: Option<String>,
     /// What comes first.
     pub order: QueueOrder,

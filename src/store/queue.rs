@@ -82,11 +82,11 @@ impl Store {
             .bind(severity)
             .bind(score)
             .bind(id)
-            .bind(filter.policy.as_ref().map(PolicyId::as_str))
+            .bind(filter.policy.as_ref().map(|policy| format!(" {policy} ")))
             .bind(limit)
             .bind(opened_at)
             .bind(filter.outcome.map(Outcome::as_str))
-            .bind(filter.text.as_deref().map(str::to_lowercase))
+            .bind(filter.text.as_ref().map(|text| text.to_ascii_lowercase().into_bytes()))
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(task_of).collect()
@@ -312,42 +312,62 @@ impl Store {
     }
 }
 
-/// One page of one state. Binds: state, severity, score, id, policy, limit, opened at, outcome,
-/// text.
+/// One page of one state. Binds: state, severity, score, id, policy between spaces, limit,
+/// opened at, outcome, text.
+///
+/// The inner query finds the rows, from an index alone where it filters undecided tasks; only
+/// those of the page are looked at.
 fn page_statement(filter: &QueueFilter) -> String {
-    let (after, order) = match filter.order {
+    let (after, order, index) = match filter.order {
         QueueOrder::Pressing => (
             "t.severity <= ?2
              AND (t.severity < ?2 OR t.score < ?3 OR (t.score = ?3 AND t.id > ?4))",
             "t.severity DESC, t.score DESC, t.id",
+            "undecided_by_weight",
         ),
-        QueueOrder::Newest => {
-            ("t.opened_at <= ?7 AND (t.opened_at < ?7 OR t.id < ?4)", "t.opened_at DESC, t.id DESC")
-        }
-        QueueOrder::Oldest => {
-            ("t.opened_at >= ?7 AND (t.opened_at > ?7 OR t.id > ?4)", "t.opened_at, t.id")
-        }
+        QueueOrder::Newest => (
+            "t.opened_at <= ?7 AND (t.opened_at < ?7 OR t.id < ?4)",
+            "t.opened_at DESC, t.id DESC",
+            "undecided_by_age",
+        ),
+        QueueOrder::Oldest => (
+            "t.opened_at >= ?7 AND (t.opened_at > ?7 OR t.id > ?4)",
+            "t.opened_at, t.id",
+            "undecided_by_age",
+        ),
+        QueueOrder::Path => (
+            "(t.path_text, t.id) > (coalesce((SELECT path_text FROM tasks WHERE id = ?4), x''), ?4)",
+            "t.path_text, t.id",
+            "undecided_by_path",
+        ),
     };
     let mut only = String::new();
+    if filter.policy.is_some() {
+        only += " AND instr(t.policies, ?5) > 0";
+    }
+    if filter.outcome.is_some() {
+        only += " AND t.outcome = ?8";
+    }
+    if filter.text.is_some() {
+        only += " AND instr(t.path_text, ?9) > 0";
+    }
+    let by_index = !only.is_empty() || filter.order == QueueOrder::Path;
     if filter.rows == QueueRows::Groups {
         only += " AND t.leader IS NULL";
     }
     if filter.lane == Lane::Unjudged {
         only += " AND t.reason >= 'un' AND t.reason < 'uo'";
     }
-    if filter.policy.is_some() {
-        only += " AND EXISTS (SELECT 1 FROM task_policies AS p
-                              WHERE p.task = t.id AND p.policy = ?5)";
-    }
-    if filter.outcome.is_some() {
-        only += " AND t.outcome = ?8";
-    }
-    if filter.text.is_some() {
-        only += " AND instr(lower(CAST(s.path AS TEXT)), ?9) > 0";
+    let mut indexed = String::new();
+    if by_index && filter.state != Some(ReviewState::Closed) {
+        indexed = format!(" INDEXED BY {index}");
+        only += " AND t.state <> 'closed'";
     }
     format!(
-        "SELECT {TASK_COLUMNS} FROM {TASK_TABLES}
-         WHERE t.state = ?1 AND {after}{only} ORDER BY {order} LIMIT ?6"
+        "SELECT {TASK_COLUMNS} FROM (
+             SELECT t.id AS found FROM tasks AS t{indexed}
+             WHERE t.state = ?1 AND {after}{only} ORDER BY {order} LIMIT ?6
+         ) CROSS JOIN {TASK_TABLES} WHERE t.id = found ORDER BY {order}"
     )
 }
 

@@ -253,7 +253,7 @@ pub const KEYS: &[Binding] = bindings![
     &[Key::Char('p')], "p", Filter, "policies", "policies", BROWSE, "show only what one policy flagged";
     &[Key::Char('o')], "o", States, "states", "states", BROWSE, "open, escalated, not judged, or all";
     &[Key::Char('b')], "b", Outcomes, "outcomes", "", BROWSE, "every outcome, only Block, or only Review";
-    &[Key::Char('O')], "O", Order, "order", "", BROWSE, "most pressing, newest or oldest first";
+    &[Key::Char('O')], "O", Order, "order", "", BROWSE, "most pressing, newest, oldest, by path";
     &[Key::Tab], "Tab", Numbers, "numbers", "numbers", &[Place::Browse, Place::Numbers], "the numbers: queue, reviewers, policies, scores";
     &[Key::Char(']')], "]", NextPolicy, "next-policy", "policy", BROWSE, "explain the next policy's score";
     &[Key::BackTab, Key::Char('[')], "[", PreviousPolicy, "previous-policy", "", BROWSE, "explain the previous policy's score";

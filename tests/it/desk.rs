@@ -280,6 +280,12 @@ async fn the_queue_can_be_sorted_and_filtered_in_every_way() {
     assert_eq!(names(&newest).await, ["four", "one", "three", "two"]);
     let oldest = QueueFilter { order: QueueOrder::Oldest, ..all.clone() };
     assert_eq!(names(&oldest).await, ["two", "three", "one", "four"]);
+    let by_path = QueueFilter { order: QueueOrder::Path, ..all.clone() };
+    assert_eq!(names(&by_path).await, ["one", "two", "four", "three"]);
+    let some = QueueFilter { policy: PolicyId::new("memes").ok(), ..by_path.clone() };
+    assert_eq!(names(&some).await, ["two", "three"]);
+    let some = QueueFilter { text: Some("O".into()), outcome: Some(Outcome::Review), ..by_path };
+    assert_eq!(names(&some).await, ["two", "four", "three"]);
     let unjudged = QueueFilter { lane: Lane::Unjudged, ..all.clone() };
     assert_eq!(names(&unjudged).await, ["four"]);
     let text = QueueFilter { text: Some("CATS/".into()), ..all.clone() };

@@ -62,8 +62,12 @@ fn title(state: &State) -> String {
     if let Some(text) = &filter.text {
         title.extend([" · “", &escape(text.as_bytes()), "”"]);
     }
-    if filter.order != QueueOrder::Pressing {
-        title.extend([" · ", filter.order.as_str(), " first"]);
+    match filter.order {
+        QueueOrder::Pressing => {}
+        QueueOrder::Newest | QueueOrder::Oldest => {
+            title.extend([" · ", filter.order.as_str(), " first"]);
+        }
+        QueueOrder::Path => title += " · by path",
     }
     if !state.marks.is_empty() {
         title.extend([" · ", &state.marks.len().to_string(), " marked"]);
