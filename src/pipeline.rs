@@ -25,12 +25,12 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use tokio::runtime::Handle;
-use tokio::sync::{mpsc, watch as signal};
+use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 
-use crate::moderation::{Classifier, Sighting};
+use crate::moderation::{Classifier, Fingerprint, Sighting};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
-use crate::vision::{DecoderPool, Encoder};
+use crate::vision::{DecoderPool, Encoder, ImageSpec};
 
 pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
 pub use monitor::{Monitor, now};
@@ -65,12 +65,13 @@ pub enum Source {
 pub struct Stages {
     /// Where verdicts go.
     pub store: Arc<Store>,
-    /// The model.
-    pub encoder: Arc<dyn Encoder>,
-    /// The policies, embedded by that model.
-    pub classifiers: Vec<Classifier>,
-    /// The same, as the store numbers them.
-    pub judged_by: JudgedBy,
+    /// How pictures are prepared for the model.
+    pub spec: ImageSpec,
+    /// Names the model.
+    pub fingerprint: Fingerprint,
+    /// The model and the policies, which may still be on their way: files are found, read and
+    /// decoded meanwhile. A sender that goes away without them ends the run.
+    pub judging: oneshot::Receiver<Judging>,
     /// Where newer policies come from, if they may change while the run lasts.
     pub reload: Option<Reload>,
     /// Where pictures are decoded.
@@ -89,6 +90,16 @@ pub struct Stages {
     pub on_verdict: OnVerdict,
 }
 
+/// What judges.
+pub struct Judging {
+    /// The model, running.
+    pub encoder: Arc<dyn Encoder>,
+    /// The policies, embedded by that model.
+    pub classifiers: Vec<Classifier>,
+    /// The same, as the store numbers them.
+    pub judged_by: JudgedBy,
+}
+
 /// Asked every second, on a thread of its own: answers new policies, embedded by the model and
 /// announced to the store, when there are any that are good.
 pub type Reload = Box<dyn FnMut(&dyn Encoder) -> Option<(Vec<Classifier>, JudgedBy)> + Send>;
@@ -102,6 +113,9 @@ pub enum PipelineError {
     /// The store could not be read or written.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The sender of [`Stages::judging`] knows why.
+    #[error("there is nothing to judge with")]
+    NothingToJudgeWith,
     /// A stage panicked: a defect of this program.
     #[error("a stage of the pipeline panicked; please report this")]
     Panicked(#[source] tokio::task::JoinError),
@@ -121,14 +135,10 @@ pub async fn run(
     let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
     let (ready, ready_in) = mpsc::channel::<Sighting>(stages.preparers);
-    let lanes = stages.encoder.lanes();
-    let (to_model, to_model_in) = mpsc::channel::<Prepared>((lanes + 1) * stages.batch);
-    let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * stages.batch);
+    let (to_model, to_model_in) = mpsc::channel::<Prepared>((stages.preparers + 1) * stages.batch);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, encoder, classifiers, judged_by, reload, monitor, on_verdict, .. } = stages;
-    let rules = Arc::new(Rules::new(classifiers, judged_by));
+    let Stages { store, fingerprint, judging, reload, monitor, on_verdict, .. } = stages;
 
-    let fingerprint = encoder.model().fingerprint.clone();
     let scanner = Scanner {
         store: Arc::clone(&store),
         fingerprint: fingerprint.clone(),
@@ -138,7 +148,7 @@ pub async fn run(
         monitor: Arc::clone(&monitor),
     };
     let preparer = Preparer {
-        spec: encoder.model().image.clone(),
+        spec: stages.spec,
         decoders: Arc::clone(&stages.decoders),
         fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
@@ -169,35 +179,73 @@ pub async fn run(
         });
     }
     drop((preparer, to_model));
-    if let Some(reload) = reload {
-        let (encoder, rules, stop) = (Arc::clone(&encoder), Arc::clone(&rules), stop.clone());
-        tasks.spawn(async move {
-            embed::renew(reload, encoder, rules, stop).await;
-            Ok(())
-        });
-    }
-    let to_model_in = Arc::new(Mutex::new(to_model_in));
-    for _ in 0..lanes {
-        let embedder = Embedder {
-            encoder: Arc::clone(&encoder),
-            rules: Arc::clone(&rules),
-            batch: stages.batch,
-            monitor: Arc::clone(&monitor),
-            stop: stop.clone(),
-        };
-        let (to_model, judged) = (Arc::clone(&to_model_in), judged.clone());
-        tasks.spawn_blocking(move || {
-            embedder.run(&to_model, &judged);
-            Ok(())
-        });
-    }
-    drop((encoder, judged));
-    tasks.spawn(async move {
-        let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
-        Ok(recorder.run(judged_in).await?)
-    });
+    let judge = Judge { store, batch: stages.batch, reload, monitor, on_verdict, feedback, stop };
+    tasks.spawn(judge.run(judging, to_model_in));
 
     join(tasks, stopper, shutdown, &stages.decoders).await
+}
+
+/// The stages that need the model: embed and record.
+struct Judge {
+    store: Arc<Store>,
+    batch: usize,
+    reload: Option<Reload>,
+    monitor: Arc<Monitor>,
+    on_verdict: OnVerdict,
+    feedback: mpsc::UnboundedSender<Feedback>,
+    stop: Stop,
+}
+
+impl Judge {
+    async fn run(
+        self,
+        judging: oneshot::Receiver<Judging>,
+        prepared: mpsc::Receiver<Prepared>,
+    ) -> Result<(), PipelineError> {
+        let Self { store, batch, reload, monitor, on_verdict, feedback, mut stop } = self;
+        let judging = tokio::select! {
+            judging = judging => judging.map_err(|_gone| PipelineError::NothingToJudgeWith)?,
+            // What was prepared is found again at the next start.
+            () = stop.requested() => return Ok(()),
+        };
+        let Judging { encoder, classifiers, judged_by } = judging;
+        let rules = Arc::new(Rules::new(classifiers, judged_by));
+        let lanes = encoder.lanes();
+        let (judged, judged_in) = mpsc::channel::<Judged>((lanes + 1) * batch);
+        let mut tasks: JoinSet<Result<(), PipelineError>> = JoinSet::new();
+        if let Some(reload) = reload {
+            let (encoder, rules, stop) = (Arc::clone(&encoder), Arc::clone(&rules), stop.clone());
+            tasks.spawn(async move {
+                embed::renew(reload, encoder, rules, stop).await;
+                Ok(())
+            });
+        }
+        let prepared = Arc::new(Mutex::new(prepared));
+        for _ in 0..lanes {
+            let embedder = Embedder {
+                encoder: Arc::clone(&encoder),
+                rules: Arc::clone(&rules),
+                batch,
+                monitor: Arc::clone(&monitor),
+                stop: stop.clone(),
+            };
+            let (prepared, judged) = (Arc::clone(&prepared), judged.clone());
+            tasks.spawn_blocking(move || {
+                embedder.run(&prepared, &judged);
+                Ok(())
+            });
+        }
+        drop((encoder, judged, prepared));
+        tasks.spawn(async move {
+            let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
+            Ok(recorder.run(judged_in).await?)
+        });
+        // The first error ends the others: what they read from is gone then.
+        while let Some(ended) = tasks.join_next().await {
+            ended.map_err(PipelineError::Panicked)??;
+        }
+        Ok(())
+    }
 }
 
 /// Waits for all stages. The first error stops the source and is answered when all have ended.

@@ -3,12 +3,13 @@
 use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::cli::OutputFormat;
@@ -17,10 +18,12 @@ use crate::exit_code::ExitCode;
 use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
 use crate::pipeline::{
-    self, Actor, Excluded, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes, Watching,
+    self, Actor, Excluded, Judging, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes,
+    Watching,
 };
+use crate::policy_file::PolicyFile;
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
-use crate::vision::{DecoderPool, Encoder, FoundEngine, ModelCard};
+use crate::vision::{Model, ModelCard};
 
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
@@ -152,9 +155,10 @@ pub(super) struct Run {
     pub(super) monitor: Arc<Monitor>,
     pub(super) store: Arc<Store>,
     actor: Actor,
-    stages: std::sync::Mutex<Option<Stages>>,
+    stages: std::sync::Mutex<Option<(Stages, Opening)>>,
     card: ModelCard,
-    engine: String,
+    /// Set when it runs.
+    engine: Arc<OnceLock<String>>,
     started: Instant,
     started_at: Timestamp,
     json_log: bool,
@@ -175,19 +179,21 @@ impl Run {
                 "there is no policy: every picture goes to review; `modtool init` writes some"
             );
         }
-        let (decoders, (encoder, engine), store) = together(&config).await?;
+        let model = workspace::model(&config)?;
+        let card = model.card.clone();
+        // Each mostly waits, for children or for the disk.
+        let own = config.clone();
+        let decoders = tokio::task::spawn_blocking(move || workspace::decoders(&own));
+        let (decoders, store) = tokio::join!(decoders, workspace::store(&config));
+        let (decoders, store) = (decoders??, Arc::new(store?));
         let actor = workspace::actor(&config, &store)?;
-        let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
-        let card = encoder.model().clone();
-        let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
-        let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
         let monitor = Arc::<Monitor>::default();
-        info!(model = card.name, engine = %engine, policies = policies.len(), "ready");
+        let (give, judging) = oneshot::channel();
         let stages = Stages {
             store: Arc::clone(&store),
-            encoder: encoder.into(),
-            classifiers,
-            judged_by,
+            spec: card.image.clone(),
+            fingerprint: card.fingerprint.clone(),
+            judging,
             reload: None,
             decoders,
             settle,
@@ -197,13 +203,14 @@ impl Run {
             monitor: Arc::clone(&monitor),
             on_verdict: on_verdict(format, &card),
         };
+        let opening = Opening { config, model, files, store: Arc::clone(&store), give };
         Ok(Self {
             monitor,
             store,
             actor,
-            stages: std::sync::Mutex::new(Some(stages)),
+            stages: std::sync::Mutex::new(Some((stages, opening))),
             card,
-            engine: engine.to_string(),
+            engine: Arc::default(),
             started: Instant::now(),
             started_at: now(),
             json_log,
@@ -213,7 +220,7 @@ impl Run {
     /// Lets the run take over newer policies.
     fn renew_by(&self, reload: pipeline::Reload) {
         if let Ok(mut stages) = self.stages.lock()
-            && let Some(stages) = stages.as_mut()
+            && let Some((stages, _)) = stages.as_mut()
         {
             stages.reload = Some(reload);
         }
@@ -222,16 +229,19 @@ impl Run {
     /// Runs until the source or the user ends it, and says what was done.
     pub(super) async fn pipeline(&self, source: Source) -> anyhow::Result<()> {
         let stages = self.stages.lock().ok().and_then(|mut stages| stages.take());
-        let stages = stages.context("a run can be used only once")?;
+        let (stages, opening) = stages.context("a run can be used only once")?;
         let (told, mut twice) = stop_signals()?;
         let quiet = !tracing::enabled!(tracing::Level::INFO);
         let progress = Progress::start(Arc::clone(&self.monitor), quiet, self.json_log);
         let acting = self.actor.clone().start();
-        let ended = tokio::select! {
-            ended = pipeline::run(source, stages, told) => ended,
+        let running =
+            async { tokio::join!(opening.open(&self.engine), pipeline::run(source, stages, told)) };
+        let (opened, ended) = tokio::select! {
+            both = running => both,
             _ = twice.recv() => bail!("ended at once; what was not written down is judged again at the next start"),
         };
         acting.end().await;
+        opened?;
         // What the last verdicts wish for; what is interrupted here is done at the next start.
         self.actor.carry_out_due().await?;
         drop(progress);
@@ -250,7 +260,7 @@ impl Run {
     fn beat(&self, roots: Vec<PathBuf>) -> Beating {
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let (store, monitor) = (Arc::clone(&self.store), Arc::clone(&self.monitor));
-        let (engine, model) = (self.engine.clone(), self.card.name.clone());
+        let (engine, model) = (Arc::clone(&self.engine), self.card.name.clone());
         let started_at = self.started_at;
         let task = tokio::spawn(async move {
             let mut rate = Rate::new(&monitor);
@@ -269,7 +279,7 @@ impl Run {
                         started_at,
                         beat_at: now(),
                         stopped_at: stopped.then(now),
-                        engine: engine.clone(),
+                        engine: engine.get().map_or("starting", String::as_str).to_owned(),
                         model: model.clone(),
                         judged: monitor.judged.load(Relaxed),
                         rate: per_second,
@@ -294,18 +304,31 @@ impl Run {
     }
 }
 
-type Opened = (Arc<DecoderPool>, (Box<dyn Encoder>, FoundEngine), Arc<Store>);
+/// The model and the policies are opened while the first files are found and decoded already.
+struct Opening {
+    config: Config,
+    model: Model,
+    files: Vec<PolicyFile>,
+    store: Arc<Store>,
+    give: oneshot::Sender<Judging>,
+}
 
-/// Decoders, engine and database take about as long to open as each other, and each mostly waits
-/// (for children, for the loader, for the disk): one after the other they would be half of a
-/// short scan.
-async fn together(config: &Config) -> anyhow::Result<Opened> {
-    let (first, second) = (config.clone(), config.clone());
-    let decoders = tokio::task::spawn_blocking(move || workspace::decoders(&first));
-    let encoder = tokio::task::spawn_blocking(move || workspace::encoder(&second));
-    // All are waited for: an error must not leave one half open behind the program's back.
-    let (decoders, encoder, store) = tokio::join!(decoders, encoder, workspace::store(config));
-    Ok((decoders??, encoder??, Arc::new(store?)))
+impl Opening {
+    async fn open(self, engine: &OnceLock<String>) -> anyhow::Result<()> {
+        let Self { config, model, files, store, give } = self;
+        let opened =
+            tokio::task::spawn_blocking(move || workspace::encoder_of(&config, &model)).await;
+        let (encoder, found) = opened??;
+        let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
+        let card = encoder.model();
+        let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
+        let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
+        info!(model = card.name, engine = %found, policies = policies.len(), "ready");
+        engine.get_or_init(|| found.to_string());
+        // Nobody takes it only when the run was stopped meanwhile.
+        let _ = give.send(Judging { encoder: encoder.into(), classifiers, judged_by });
+        Ok(())
+    }
 }
 
 /// The watcher's heart; [`Beating::end`] tells that the end was wanted.
