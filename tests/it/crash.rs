@@ -61,6 +61,52 @@ fn ended_at_the_edge_of_any_commit_the_next_start_completes_the_work() {
     report(&format!("failpoints: {ends} ends at edges of commits, nothing lost, nothing twice"));
 }
 
+/// Promise P3: a decision that was acknowledged is there after a crash; one that was not can be
+/// made again, and none is made twice.
+#[tokio::test(flavor = "multi_thread")]
+async fn ended_at_the_edge_of_a_decisions_commit_it_is_made_once_or_not_at_all() {
+    let workspace = Workspace::with_one_policy();
+    workspace.upload("page.png", png(&page(1)));
+    workspace.scan().expect_code(1);
+    let whole = workspace.outside().join("copy.db");
+    let database = workspace.path().join("modtool.db");
+    fs::copy(&database, &whole).expect("copied");
+    let list = ["queue", "list", "--format", "json"];
+    let item = workspace.run(&list).json_lines()[0]["item"].as_str().expect("an id").to_owned();
+    let decide = ["queue", "decide", &item, "--action", "remove", "--reviewer", "ana"];
+    let mut ends = 0;
+    for edge in ["before", "after"] {
+        for commit in 1.. {
+            for leftover in ["modtool.db-wal", "modtool.db-shm"] {
+                // They belong to the database of the round before.
+                let _ = fs::remove_file(workspace.path().join(leftover));
+            }
+            fs::copy(&whole, &database).expect("copied");
+            let mut command = workspace.command(&decide);
+            command.env("MODTOOL_FAIL_AT", format!("{edge}:{commit}"));
+            let mut first = Running::start(command);
+            let status = first.ended(PATIENCE);
+            if status.signal() != Some(6) {
+                assert_eq!(status.code(), Some(0), "{status}");
+                assert!(commit > 1, "a decision has a commit");
+                break;
+            }
+            ends += 1;
+            let again = workspace.run(&decide);
+            let pool = raw(&database).await;
+            let decisions: i64 = sqlx::query_scalar("SELECT count(*) FROM decisions")
+                .fetch_one(&pool)
+                .await
+                .expect("counted");
+            pool.close().await;
+            assert_eq!(decisions, 1, "{edge} commit {commit}: {}", again.err());
+            assert!(workspace.run(&list).json_lines().is_empty(), "{edge} commit {commit}");
+            assert_audit_holds(&database, 1).await;
+        }
+    }
+    report(&format!("failpoints: {ends} ends at edges of a decision's commits, made exactly once"));
+}
+
 /// Promises P1 and P2: SIGKILL again and again.
 #[test]
 fn killed_again_and_again_every_file_is_final_exactly_once() {

@@ -337,6 +337,44 @@ fn a_saved_policy_is_in_force_however_it_was_saved_and_a_broken_one_never_is() {
     assert_eq!(watcher.ended(Duration::from_secs(10)).code(), Some(0), "{}", watcher.err());
 }
 
+/// Promise P6, while pictures are scored: whatever is saved, the last good policy judges them all.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_hundred_broken_saves_while_pictures_are_scored_change_no_verdict() {
+    let workspace = Workspace::with_one_policy();
+    let file = policy_file(&workspace);
+    let good = fs::read_to_string(&file).expect("read");
+    let broken = |save: usize| match save % 5 {
+        0 => "id: documents\nprompts: [".to_owned(),
+        1 => String::new(),
+        2 => good.replace("thresholds:", "treshholds:"),
+        3 => format!("{good}\n\tid: twice"),
+        _ => good.replace("id: documents", "id: Not An Id!"),
+    };
+    let mut watcher = Running::watch(&workspace, &[]);
+    let saves = 100;
+    let mut wanted = std::collections::BTreeMap::new();
+    for save in 0..saves {
+        fs::write(&file, broken(save)).expect("written");
+        let bytes = png(&page(save as u64));
+        wanted.insert(workspace.upload(format!("{save}.png"), &bytes), bytes);
+        // Some stay long enough to be read, most are gone before.
+        std::thread::sleep(Duration::from_millis(if save % 20 == 0 { 2500 } else { 20 }));
+    }
+    let rows = crate::watch::until_judged(&workspace, &wanted);
+    assert_eq!(rows.len(), saves);
+    assert!(watcher.err().contains("the policies are broken"), "none was even read");
+    assert!(!watcher.err().contains("policies taken over"), "{}", watcher.err());
+    watcher.signal(Signal::TERM);
+    assert_eq!(watcher.ended(Duration::from_secs(10)).code(), Some(0), "{}", watcher.err());
+    let pool = crate::store::raw(&workspace.path().join("modtool.db")).await;
+    let versions: i64 = sqlx::query_scalar("SELECT count(DISTINCT policy_version) FROM verdicts")
+        .fetch_one(&pool)
+        .await
+        .expect("counted");
+    assert_eq!(versions, 1, "every verdict names the good policy");
+    pool.close().await;
+}
+
 #[test]
 fn a_change_is_applied_to_history_at_once_where_settings_say_so() {
     let workspace = Workspace::with_one_policy();
