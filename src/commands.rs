@@ -9,6 +9,7 @@ mod completions;
 mod decode;
 mod doctor;
 mod erase;
+mod eval;
 mod export;
 mod hooks;
 mod init;
@@ -72,6 +73,7 @@ enum Command {
     Queue(queue::QueueArgs),
     Stats(stats::StatsArgs),
     Policy(policy::PolicyArgs),
+    Eval(eval::EvalArgs),
     Rescore(rescore::RescoreArgs),
     Quarantine(quarantine::QuarantineArgs),
     Restore(quarantine::RestoreArgs),
@@ -142,6 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Queue(args) => queue::run(args, &config).await,
             Command::Stats(args) => stats::run(&args, &config).await,
             Command::Policy(args) => policy::run(args, &config).await,
+            Command::Eval(args) => eval::run(&args, &config).await,
             Command::Rescore(args) => rescore::run(&args, &config).await,
             Command::Quarantine(args) => quarantine::list(&args, &config).await,
             Command::Restore(args) => quarantine::restore(&args, &config).await,

@@ -6,6 +6,7 @@
 pub mod audit;
 pub mod embedding;
 pub mod escape;
+pub mod evaluation;
 pub mod histogram;
 pub mod history;
 pub mod item;
@@ -21,6 +22,7 @@ pub mod verdict;
 
 pub use audit::{AuditEvent, AuditKind, ChainHash};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};
+pub use evaluation::{Evaluation, FoundAt};
 pub use histogram::ScoreHistogram;
 pub use history::DecidedItem;
 pub use item::{ItemId, Sighting};

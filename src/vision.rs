@@ -6,6 +6,7 @@
 //! policies, files being watched or a database.
 
 pub mod decode;
+pub mod encode;
 pub mod engine;
 pub mod model;
 mod perceptual;

@@ -104,15 +104,3 @@ fn bytes_bar(what: &str) -> ProgressBar {
     bar.set_message(what.to_owned());
     bar
 }
-
-/// A bar for pictures, where there is a terminal to draw it on.
-fn pictures_bar(what: &str, count: u64) -> ProgressBar {
-    if !std::io::stderr().is_terminal() {
-        return ProgressBar::hidden();
-    }
-    let style = ProgressStyle::with_template("{msg} {bar:30} {pos} of {len} pictures · {per_sec}");
-    let bar = ProgressBar::new(count);
-    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
-    bar.set_message(what.to_owned());
-    bar
-}

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::moderation::escape::{escape_path, is_unprintable};
-use crate::moderation::{Fingerprint, ItemId, Outcome, PolicyVerdict, Reason};
+use crate::moderation::{Fingerprint, ItemId, Outcome, PolicyVerdict, Reason, Share};
 
 /// One JSON object a line. What a terminal would obey is spelled `\u…`, which reads back the same.
 pub(super) fn json_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
@@ -99,6 +99,26 @@ pub(super) fn path_json(key: &str, path: &Path) -> Map<String, Value> {
 pub(super) fn number(value: f64) -> Value {
     let rounded: f64 = format!("{value:.6e}").parse().unwrap_or(value);
     json!(rounded)
+}
+
+/// `81 % (73 to 87)`, or `-` of nothing.
+pub(super) fn percent(share: Share) -> String {
+    let Some(value) = share.value() else { return "-".to_owned() };
+    let (lower, upper) = share.interval();
+    format!("{:.0} % ({:.0} to {:.0})", value * 100.0, lower * 100.0, upper * 100.0)
+}
+
+/// `{"hits","of","share","lower","upper"}`.
+pub(super) fn share_json(share: Share) -> Value {
+    let (lower, upper) = share.interval();
+    let rounded = |value: f64| (value * 1e6).round() / 1e6;
+    json!({
+        "hits": share.hits,
+        "of": share.of,
+        "share": share.value().map(rounded),
+        "lower": rounded(lower),
+        "upper": rounded(upper),
+    })
 }
 
 /// Rows under a head, columns aligned by what they show.

@@ -14,9 +14,10 @@ use clap::{Args, Subcommand};
 
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::{Share, Timestamp};
+use crate::moderation::Timestamp;
 use crate::policy_file::{self, PolicyFile, PolicyProblems};
 
+use super::output::{percent, share_json};
 use super::{UsageError, workspace};
 
 /// Check, explain, compare and measure policies; nothing that is in force changes
@@ -53,26 +54,6 @@ fn policies_at(path: Option<&Path>, config: &Config) -> Result<Vec<PolicyFile>, 
         Some(path) => policy_file::load(path, &workspace::defaults(config)),
         None => workspace::policies(config),
     }
-}
-
-/// `81 % (73 to 87)`, or `-` of nothing.
-fn percent(share: Share) -> String {
-    let Some(value) = share.value() else { return "-".to_owned() };
-    let (lower, upper) = share.interval();
-    format!("{:.0} % ({:.0} to {:.0})", value * 100.0, lower * 100.0, upper * 100.0)
-}
-
-/// `{"hits","of","share","lower","upper"}`.
-fn share_json(share: Share) -> serde_json::Value {
-    let (lower, upper) = share.interval();
-    let rounded = |value: f64| (value * 1e6).round() / 1e6;
-    serde_json::json!({
-        "hits": share.hits,
-        "of": share.of,
-        "share": share.value().map(rounded),
-        "lower": rounded(lower),
-        "upper": rounded(upper),
-    })
 }
 
 /// `2026-10-01`, an RFC 3339 time, or an age such as `30d`, `12h`.

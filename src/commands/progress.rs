@@ -43,6 +43,18 @@ impl Drop for Progress {
     }
 }
 
+/// A bar for pictures, where there is a terminal to draw it on.
+pub(super) fn pictures_bar(what: &str, count: u64) -> ProgressBar {
+    if !std::io::stderr().is_terminal() {
+        return ProgressBar::hidden();
+    }
+    let style = ProgressStyle::with_template("{msg} {bar:30} {pos} of {len} pictures · {per_sec}");
+    let bar = ProgressBar::new(count);
+    bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
+    bar.set_message(what.to_owned());
+    bar
+}
+
 fn bar() -> ProgressBar {
     let bar = ProgressBar::new(0);
     let drawn = bar.clone();

@@ -8,6 +8,7 @@ mod bombs;
 mod cli;
 mod crash;
 mod desk;
+mod eval;
 mod evasion;
 mod fuzz;
 mod golden;

@@ -17,7 +17,7 @@ use crate::moderation::Outcome;
 use crate::moderation::escape::escape_lines;
 use crate::pipeline::judge_named;
 
-use crate::commands::model::pictures_bar;
+use crate::commands::progress::pictures_bar;
 
 /// Judge the pictures named on standard input, one JSON object each
 #[derive(Debug, Args)]
