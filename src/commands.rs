@@ -144,7 +144,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Queue(args) => queue::run(args, &config).await,
             Command::Stats(args) => stats::run(&args, &config).await,
             Command::Policy(args) => policy::run(args, &config).await,
-            Command::Eval(args) => eval::run(&args, &config).await,
+            Command::Eval(args) => eval::run(&args, &config),
             Command::Rescore(args) => rescore::run(&args, &config).await,
             Command::Quarantine(args) => quarantine::list(&args, &config).await,
             Command::Restore(args) => quarantine::restore(&args, &config).await,

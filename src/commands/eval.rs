@@ -120,7 +120,7 @@ impl Measured {
     }
 }
 
-pub(super) async fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let (dir, file) = source(args)?;
     let sets = templates::sets(&args.templates)?;

@@ -43,11 +43,11 @@ impl Labels {
         file: Option<&Path>,
         texts: &[(String, String)],
     ) -> anyhow::Result<Self> {
-        let named = match file {
+        let by_path = match file {
             Some(file) => of_file(file, dir)?,
             None => of_folders(dir)?,
         };
-        let mut names: Vec<&String> = named.values().flatten().collect();
+        let mut names: Vec<&String> = by_path.values().flatten().collect();
         names.sort();
         names.dedup();
         if let Some((unknown, _)) = texts.iter().find(|(name, _)| !names.contains(&name)) {
@@ -64,7 +64,7 @@ impl Labels {
         };
         let classes: Vec<Class> = names.into_iter().map(class).collect();
         let place = |name: String| classes.iter().position(|class| class.name == name);
-        let pictures = named
+        let pictures = by_path
             .into_iter()
             .map(|(path, name)| Picture { path, class: name.and_then(place) })
             .collect();
@@ -212,7 +212,7 @@ pub(super) fn rows(file: &Path, known: [&[&str]; 2]) -> anyhow::Result<Vec<Row>>
             }
         }
         let names = head.iter().flatten().cloned();
-        let fields = names.zip(record.iter().map(|field| Value::from(field))).collect();
+        let fields = names.zip(record.iter().map(Value::from)).collect();
         rows.push(Row { line, fields });
     }
     Ok(rows)

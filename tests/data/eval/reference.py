@@ -65,6 +65,7 @@ def classification(vectors, truth, classes, templates):
         "top1": float((predicted == truth).mean()),
         "top5": float((order[:, :5] == truth[:, None]).any(1).mean()),
         "ece": float(calibration_error(confidence, predicted == truth)),
+        "mean_confidence": float(confidence.mean()),
         "confusion": confusion.tolist(),
     }
 
