@@ -46,8 +46,8 @@ fn drawn(folder: &Path) {
         json!({"query": "a screenshot", "relevant": screens}),
         json!({"query": "grass under the sky", "relevant": ["meadow/0.png"]}),
     ];
-    let queries: String = queries.iter().map(|query| format!("{query}\n")).collect();
-    fs::write(folder.join("queries.jsonl"), queries).expect("written");
+    let queries: Vec<String> = queries.iter().map(Value::to_string).collect();
+    fs::write(folder.join("queries.jsonl"), queries.join("\n")).expect("written");
 }
 
 fn pictures(workspace: &Workspace) -> PathBuf {
