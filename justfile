@@ -44,6 +44,11 @@ fuzz cases="2000000":
     PROPTEST_CASES={{cases}} cargo test --locked --test it -- fuzz::
     PROPTEST_CASES={{cases}} cargo test --locked --lib -- any_bytes mutated nothing_unprintable
 
+# docs/walkthrough.gif and docs/review.png anew (needs Python with pyte and pillow)
+walkthrough:
+    cargo build --release --locked
+    python3 docs/walkthrough.py target/release/modtool
+
 # Advisories, licences, sources and duplicate versions (needs cargo-deny)
 deny:
     cargo deny check

@@ -3,6 +3,9 @@
 //! Everything is measured in one run, because machines differ and are noisy; the figure that
 //! counts is the ratio. The ideal is what the cores could do if they did nothing but hash, decode
 //! and encode: `cores / (hash + decode + encode)`, each cost measured alone, on one thread.
+//!
+//! `MODTOOL_BENCH_MODEL=FOLDER` measures with that model (a tenth of the small pictures then, and
+//! ONNX Runtime only); `benches/models/make_models.py` and `modtool model add` make such folders.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -26,16 +29,22 @@ fn main() -> Answer<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().position(|argument| argument == BARE) {
         Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
-        None => compare(arguments.iter().any(|argument| argument == "--small")),
+        None => compare(arguments.iter().any(|argument| argument == "--small"), bench_model()),
     }
 }
 
-fn compare(small: bool) -> Answer<()> {
+/// The model to measure with; none: the built-in one.
+fn bench_model() -> Option<PathBuf> {
+    std::env::var_os("MODTOOL_BENCH_MODEL").map(PathBuf::from)
+}
+
+fn compare(small: bool, model: Option<PathBuf>) -> Answer<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pictures");
     // A tenth of the pictures shows that the benchmark works; its figures say little.
     let share = if small { 10 } else { 1 };
+    let small_share = if model.is_some() { 10 } else { share };
     let sets = [
-        ("at most 1 megapixel", pictures::small(&folder, 3000 / share)?),
+        ("at most 1 megapixel", pictures::small(&folder, 3000 / small_share)?),
         ("12 megapixels", pictures::large(&folder, 200 / share)?),
     ];
     let cores = std::thread::available_parallelism()?.get();
@@ -53,7 +62,8 @@ fn compare(small: bool) -> Answer<()> {
         "encode",
         "peak MiB"
     );
-    for engine in ["onnxruntime", "tract"] {
+    let engines: &[_] = if model.is_some() { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
+    for engine in engines {
         for (name, set) in &sets {
             let Some(bare) = bare_costs_in_child(engine, set)? else {
                 println!("{name:<20} {engine:<12} skipped: the engine was not found");
@@ -109,7 +119,10 @@ fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
         return Ok(());
     };
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
-    let model = model::builtin::builtin()?;
+    let model = match bench_model() {
+        Some(folder) => model::load_dir(&folder)?,
+        None => model::builtin::builtin()?,
+    };
     let encoder = engine::open(&model, &engine::start(&found)?, options)?;
     let all = files_of(set)?;
     // Enough for a stable mean, and it fits in memory. The step shares no factor with the cycles
@@ -164,6 +177,7 @@ fn scan(engine: &str, set: &Path, sandbox: &str) -> Answer<Scan> {
         .args(["scan", "--quiet", "--engine", engine, "--workspace"])
         .arg(workspace.path())
         .arg(set)
+        .args(bench_model().iter().flat_map(|folder| ["--model".as_ref(), folder.as_os_str()]))
         .env("MODTOOL_DATA_DIR", data_dir()?)
         .stdout(Stdio::null())
         .spawn()?;
