@@ -54,6 +54,8 @@ pub struct ActionsConfig {
     pub daily_hold_cap: u64,
     /// Seconds between a decision and its effect on files.
     pub grace_seconds: u64,
+    /// An entry of the bank that matches more uploads than this in an hour is put on hold.
+    pub bank_flood: u64,
 }
 
 /// What is deleted after how many days.
@@ -226,6 +228,7 @@ impl Config {
                 rescore_on_change: written.rescore_on_change,
                 daily_hold_cap: written.daily_hold_cap,
                 grace_seconds: review.grace_seconds.value,
+                bank_flood: written.bank_flood.value,
             },
             retention: written.retention,
             hooks: written.hooks.into_iter().map(|hook| hook.value.resolved(&workspace)).collect(),
@@ -301,6 +304,7 @@ struct Settings {
     audit_rate: Spanned<f64>,
     rescore_on_change: bool,
     daily_hold_cap: u64,
+    bank_flood: Spanned<u64>,
     retention: RetentionConfig,
     hooks: Vec<Spanned<HookSettings>>,
 }
@@ -443,6 +447,7 @@ impl Default for Settings {
             audit_rate: nowhere(0.0),
             rescore_on_change: false,
             daily_hold_cap: 200,
+            bank_flood: nowhere(100),
             retention: RetentionConfig::default(),
             hooks: Vec::new(),
         }
@@ -539,6 +544,9 @@ impl Settings {
         let grace = &self.review.grace_seconds;
         let fits = grace.value <= 86_400;
         problems.unless(fits, grace, "grace_seconds is at most 86400", "the default is 30");
+        let flood = &self.bank_flood;
+        let hint = "100 by default; an entry of the bank that matches more in an hour acts no more";
+        problems.unless(flood.value > 0, flood, "bank_flood is at least 1", hint);
         for (index, hook) in self.hooks.iter().enumerate() {
             if let Some((what, hint)) = hook.value.problem() {
                 problems.unless(false, hook, &what, hint);
@@ -644,10 +652,11 @@ mod tests {
     #[test]
     fn what_verdicts_and_decisions_do_has_defaults() {
         let config = resolved("", &[]).expect("good settings");
-        let ActionsConfig { audit_rate, rescore_on_change, daily_hold_cap, grace_seconds } =
-            config.actions;
+        let actions = config.actions;
+        let ActionsConfig { audit_rate, rescore_on_change, daily_hold_cap, .. } = actions;
         assert!(audit_rate.abs() < 1e-12 && !rescore_on_change);
-        assert_eq!((daily_hold_cap, grace_seconds), (200, 30));
+        assert_eq!((daily_hold_cap, actions.grace_seconds, actions.bank_flood), (200, 30, 100));
+        resolved("bank_flood: 0", &[]).expect_err("nothing could ever match");
         assert_eq!(config.retention, RetentionConfig::default());
         let config = resolved("retention: {embeddings_days: 30, verdicts_days: null}", &[]);
         assert_eq!(config.expect("good").retention.embeddings_days, Some(30));

@@ -4,6 +4,7 @@
 //! function over values, so every rule of the tool can be tested without a file or a model.
 
 pub mod audit;
+pub mod bank;
 pub mod embedding;
 pub mod escape;
 pub mod evaluation;
@@ -21,6 +22,7 @@ pub mod stats;
 pub mod verdict;
 
 pub use audit::{AuditEvent, AuditKind, ChainHash};
+pub use bank::{Bank, BankKey, BankMatch, BankSource, BankState, BankTwin, Likeness, Weighed};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};
 pub use evaluation::{Evaluation, FoundAt};
 pub use histogram::ScoreHistogram;

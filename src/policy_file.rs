@@ -275,7 +275,7 @@ fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, V
         safe_view: written.safe_view,
         on_block: written.on_block,
         arming,
-        inherit: false,
+        inherit: written.inherit,
         calibration,
     };
     let all_prompts = written.prompts.iter().chain(&written.contrast);
@@ -450,7 +450,8 @@ struct PolicyYaml {
     views: Option<Spanned<String>>,
     min_precision: Option<Spanned<f32>>,
     min_decisions: Option<Spanned<u64>>,
-    inherit: Option<Spanned<bool>>,
+    #[serde(default)]
+    inherit: bool,
     calibration: Option<Spanned<CalibrationYaml>>,
 }
 
@@ -469,9 +470,6 @@ impl PolicyYaml {
         let later = "this version does not support it yet; remove the line";
         if let Some(field) = self.views.as_ref().filter(|field| field.value != "whole") {
             problems.at(field, format_args!("`views: {}`", field.value), later);
-        }
-        if let Some(field) = self.inherit.as_ref().filter(|field| field.value) {
-            problems.at(field, "`inherit: true`", later);
         }
     }
 }
@@ -611,7 +609,7 @@ mod tests {
              prompts:\n  - a handgun\n  - {text: a hunting knife, weight: 2}\n\
              contrast: [a water pistol]\ntemplates: ['a close-up of {}']\nscoring: independent\n\
              thresholds: {review: 0.55, block: 0.95}\nscope: {exclude: ['avatars/**']}\n\
-             safe_view: hidden\non_block: hold\nviews: whole\ninherit: false\n\
+             safe_view: hidden\non_block: hold\nviews: whole\ninherit: true\n\
              min_precision: 0.9\nmin_decisions: 50\n\
              calibration: {slope: 1.5, intercept: -0.5, fitted_for: a-b}\n",
         )
@@ -627,7 +625,7 @@ mod tests {
         assert!(policy.scope.includes(Path::new("a.png")));
         assert_eq!(policy.safe_view, SafeView::Hidden);
         assert_eq!(policy.neutral.len(), 7);
-        assert_eq!((policy.on_block, policy.inherit), (OnBlock::Hold, false));
+        assert_eq!((policy.on_block, policy.inherit), (OnBlock::Hold, true));
         assert_eq!(policy.arming, Arming { min_precision: 0.9, min_decisions: 50 });
         let calibration = Calibration { slope: 1.5, intercept: -0.5 };
         let fitted_for = FittedFor("a-b".into());
@@ -667,11 +665,9 @@ mod tests {
 
     #[test]
     fn fields_of_later_versions_are_refused_with_a_clear_word() {
-        for field in ["views: tiles", "inherit: true"] {
-            let problem = only_problem(&format!("{MINIMAL}{field}\n"));
-            assert_eq!(problem.line, 4);
-            assert!(problem.hint.is_some_and(|hint| hint.contains("remove the line")));
-        }
+        let problem = only_problem(&format!("{MINIMAL}views: tiles\n"));
+        assert_eq!(problem.line, 4);
+        assert!(problem.hint.is_some_and(|hint| hint.contains("remove the line")));
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod again;
 mod arming;
 mod audit;
 mod backup;
+mod bank;
 mod decided;
 mod desk;
 mod erase;
@@ -46,6 +47,7 @@ use failpoint::Edge;
 pub use arming::ArmingState;
 pub use audit::{AuditRow, Chain, ChainBreak};
 pub use backup::{CopyFacts, check_copy, fold};
+pub use bank::{Added, BankCounts, BankEntry, BankFilter, BankSelection, Looked, NewEntry, Touched};
 pub use decided::DecidedItem;
 pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};
@@ -71,6 +73,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (8, "actions", include_str!("../migrations/sqlite/0008_actions.sql")),
     (9, "signals", include_str!("../migrations/sqlite/0009_signals.sql")),
     (10, "filters", include_str!("../migrations/sqlite/0010_filters.sql")),
+    (11, "bank", include_str!("../migrations/sqlite/0011_bank.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.
@@ -81,6 +84,8 @@ pub struct Store {
     readers: SqlitePool,
     /// Hashes of policy sets that are known to be in the database.
     known_sets: Mutex<HashSet<[u8; 32]>>,
+    /// The bank as of the last verdicts that were written.
+    bank: tokio::sync::Mutex<bank::KnownBank>,
     /// Set once, after opening.
     settings: OnceLock<StoreSettings>,
 }
@@ -94,11 +99,13 @@ pub struct StoreSettings {
     pub daily_hold_cap: u64,
     /// The chance with which an unflagged item is sent to a person, 0..=1.
     pub audit_rate: f64,
+    /// An entry of the bank that matches more uploads than this in an hour is put on hold.
+    pub bank_flood: u64,
 }
 
 impl Default for StoreSettings {
     fn default() -> Self {
-        Self { grace_ms: 30_000, daily_hold_cap: 200, audit_rate: 0.0 }
+        Self { grace_ms: 30_000, daily_hold_cap: 200, audit_rate: 0.0, bank_flood: 100 }
     }
 }
 
@@ -232,6 +239,7 @@ impl Store {
             writer,
             readers,
             known_sets: Mutex::default(),
+            bank: tokio::sync::Mutex::default(),
             settings: OnceLock::new(),
         })
     }

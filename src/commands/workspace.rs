@@ -61,6 +61,7 @@ fn settings(config: &Config) -> StoreSettings {
         grace_ms: i64::try_from(config.actions.grace_seconds * 1000).unwrap_or(i64::MAX),
         daily_hold_cap: config.actions.daily_hold_cap,
         audit_rate: config.actions.audit_rate,
+        bank_flood: config.actions.bank_flood,
     }
 }
 
@@ -82,6 +83,7 @@ fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
             AuditKind::Restored,
             AuditKind::Purged,
             AuditKind::Erased,
+            AuditKind::BankOnHold,
             AuditKind::Armed,
             AuditKind::Disarmed,
         ],

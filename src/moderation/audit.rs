@@ -28,6 +28,12 @@ spelled! {
         Restored = "restored",
         /// A removed file was deleted after the grace period.
         Purged = "purged",
+        /// Pictures or hashes were added to the bank.
+        Banked = "banked",
+        /// A person switched entries of the bank on or off.
+        BankSwitched = "bank_switched",
+        /// An entry of the bank matched a flood, and acts no more until a person says so.
+        BankOnHold = "bank_on_hold",
         /// All that is personal about an item was deleted.
         Erased = "erased",
         /// What is older than the settings say was deleted.

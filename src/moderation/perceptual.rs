@@ -58,6 +58,48 @@ impl PerceptualHash {
     }
 }
 
+/// The sixteen words of 16 bits of a hash, each with its place: `place · 65536 + value`. Of two
+/// hashes that differ in at most [`PerceptualHash::NEAR`] bits, one word at least differs in at most
+/// one bit (multi-index hashing, Norouzi, Punjani and Fleet 2012).
+pub fn words(hash: &[u8; HASH_BYTES]) -> [u32; 16] {
+    let mut words = [0; 16];
+    for ((place, word), pair) in (0_u32..).zip(&mut words).zip(hash.as_chunks::<2>().0) {
+        *word = (place << 16) | u32::from(u16::from_be_bytes(*pair));
+    }
+    words
+}
+
+/// Every word that a picture near to one of the forms can have: each as it is, and with one bit
+/// changed; sorted, each once.
+pub fn words_near(hash: &PerceptualHash) -> Vec<u32> {
+    let mut near: Vec<u32> = hash
+        .forms
+        .iter()
+        .flat_map(words)
+        .flat_map(|word| std::iter::once(word).chain((0..16).map(move |bit| word ^ (1 << bit))))
+        .collect();
+    near.sort_unstable();
+    near.dedup();
+    near
+}
+
+/// The 64 digits of a hash; `None` for anything else.
+pub fn parse_hash(digits: &str) -> Option<[u8; HASH_BYTES]> {
+    let mut hash = [0; HASH_BYTES];
+    if digits.len() != 2 * HASH_BYTES || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return None;
+    }
+    for (byte, at) in hash.iter_mut().zip((0..).step_by(2)) {
+        *byte = u8::from_str_radix(digits.get(at..at + 2)?, 16).ok()?;
+    }
+    Some(hash)
+}
+
+/// The 64 digits of a hash, as other tools write them.
+pub fn digits(hash: &[u8; HASH_BYTES]) -> String {
+    hash.iter().fold(String::with_capacity(2 * HASH_BYTES), |text, byte| format!("{text}{byte:02x}"))
+}
+
 /// Bits that differ, 0..=256.
 pub fn hamming(a: &[u8; HASH_BYTES], b: &[u8; HASH_BYTES]) -> u32 {
     a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
@@ -65,7 +107,7 @@ pub fn hamming(a: &[u8; HASH_BYTES], b: &[u8; HASH_BYTES]) -> u32 {
 
 impl fmt::Display for PerceptualHash {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.upright().iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        f.write_str(&digits(self.upright()))
     }
 }
 
@@ -77,7 +119,37 @@ impl fmt::Debug for PerceptualHash {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+
+    proptest! {
+        #[test]
+        fn two_near_hashes_always_share_a_word(
+            bytes in proptest::array::uniform32(any::<u8>()),
+            flips in proptest::collection::vec(0_usize..256, 0..=31),
+        ) {
+            let hash = PerceptualHash { forms: [bytes; 8], quality: 100 };
+            let mut other = bytes;
+            for bit in flips {
+                other[bit / 8] ^= 1 << (bit % 8);
+            }
+            let near = words_near(&hash);
+            prop_assert!(words(&other).iter().any(|word| near.binary_search(word).is_ok()));
+        }
+
+        #[test]
+        fn digits_read_back(bytes in proptest::array::uniform32(any::<u8>())) {
+            prop_assert_eq!(parse_hash(&digits(&bytes)), Some(bytes));
+        }
+    }
+
+    #[test]
+    fn only_64_digits_are_a_hash() {
+        for text in ["", "ab", &"a".repeat(63), &"a".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+            assert_eq!(parse_hash(text), None, "{text}");
+        }
+    }
 
     fn hash(forms: [[u8; 32]; 8]) -> PerceptualHash {
         PerceptualHash { forms, quality: 100 }

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use super::bank::BankTwin;
 use super::item::{ItemId, Sighting};
 use super::policy::{PolicyId, SafeView, Severity, spelled};
 use super::verdict::{Outcome, PolicyVerdict, Reason};
@@ -292,6 +293,8 @@ pub struct TaskDetail {
     pub sightings: Vec<Sighting>,
     /// What was decided about this item before, the latest first.
     pub decisions: Vec<PastDecision>,
+    /// What it is a twin of, the likest first; empty for a sample, which is decided blindly.
+    pub twins: Vec<BankTwin>,
 }
 
 /// What is known about an item that a search found.

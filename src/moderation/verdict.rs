@@ -28,6 +28,12 @@ pub enum Reason {
     NoPolicy,
     /// The same bytes were removed by a person before: Review.
     RemovedBefore,
+    /// It is a twin of something that a person removed; the text names the entry of the bank: Review.
+    LikeRemoved(String),
+    /// The same, and a policy inherits: Block.
+    Inherited(String),
+    /// A person approved the same bytes for all that flags them, and the policies inherit: Allow.
+    ApprovedBefore(String),
     /// Nothing flagged it; a person found it and wants to decide: Review.
     Found,
     /// An armed policy blocked it: the file is in quarantine until a person decides.
@@ -50,6 +56,9 @@ impl Reason {
             Some(("unreadable", why)) => Self::Unreadable(why.to_owned()),
             Some(("undecodable", why)) => Self::Undecodable(why.to_owned()),
             Some(("not_armed", why)) => Self::NotArmed(why.to_owned()),
+            Some(("like_removed", twin)) => Self::LikeRemoved(twin.to_owned()),
+            Some(("inherited", twin)) => Self::Inherited(twin.to_owned()),
+            Some(("approved_before", twin)) => Self::ApprovedBefore(twin.to_owned()),
             Some(("hold_cap", cap)) => {
                 cap.parse().map_or_else(|_| Self::Undecodable(text.to_owned()), Self::HoldCap)
             }
@@ -64,6 +73,11 @@ impl Reason {
         }
     }
 
+    /// Whether it is only a twin's outcome that a policy inherits.
+    pub fn is_inherited(&self) -> bool {
+        matches!(self, Self::Inherited(_))
+    }
+
     /// Whether nothing could be scored.
     pub fn is_unjudged(&self) -> bool {
         matches!(self, Self::Unreadable(_) | Self::Undecodable(_))
@@ -76,6 +90,9 @@ impl fmt::Display for Reason {
             Self::OutOfScope => f.write_str("out_of_scope"),
             Self::NoPolicy => f.write_str("no_policy"),
             Self::RemovedBefore => f.write_str("removed_before"),
+            Self::LikeRemoved(twin) => write!(f, "like_removed: {twin}"),
+            Self::Inherited(twin) => write!(f, "inherited: {twin}"),
+            Self::ApprovedBefore(twin) => write!(f, "approved_before: {twin}"),
             Self::Found => f.write_str("found"),
             Self::Held => f.write_str("held"),
             Self::NotArmed(why) => write!(f, "not_armed: {why}"),
@@ -267,6 +284,9 @@ mod tests {
             Reason::RemovedBefore,
             Reason::Found,
             Reason::Held,
+            Reason::LikeRemoved("entry 7, looks alike, 12 of 256 bits differ".into()),
+            Reason::Inherited("entry 7, the same bytes".into()),
+            Reason::ApprovedBefore("entry 8, the same bytes".into()),
             Reason::NotArmed("41 of 200 decisions".into()),
             Reason::HoldCap(200),
             Reason::Unreadable("permission denied".into()),

@@ -83,7 +83,13 @@ fn tell(one: &Judged, recorded: &Recorded) {
     let signals = signals.filter(|signals| !signals.is_empty());
     let about_scores = matches!(
         recorded.reason,
-        None | Some(Reason::Held | Reason::NotArmed(_) | Reason::HoldCap(_))
+        None | Some(
+            Reason::Held
+                | Reason::NotArmed(_)
+                | Reason::HoldCap(_)
+                | Reason::LikeRemoved(_)
+                | Reason::Inherited(_)
+        )
     );
     let heaviest = one.verdict.heaviest().filter(|_| about_scores);
     if let Some(heaviest) = heaviest {

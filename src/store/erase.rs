@@ -10,7 +10,7 @@ use crate::moderation::{AuditEvent, AuditKind, ItemId, ReviewState, Reviewer, Ta
 
 use super::queue::set_state;
 use super::rows::{RowError, item_of, path_bytes, path_of};
-use super::{Store, StoreError, append_audit};
+use super::{Store, StoreError, append_audit, bank};
 
 /// An item and what erasing it would take away.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -140,6 +140,7 @@ async fn erase(
         let task = TaskId(task.try_get("id")?);
         set_state(transaction, task, ReviewState::Closed, at).await?;
     }
+    bank::forget(transaction, number).await?;
     let mut run = async |statement: &'static str| {
         let done = sqlx::query(statement).bind(number).execute(&mut **transaction).await?;
         Ok::<_, sqlx::Error>(done.rows_affected())

@@ -7,7 +7,7 @@
 use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
-use crate::moderation::perceptual::HASH_BYTES;
+use crate::moderation::perceptual::{words, words_near};
 use crate::moderation::{PerceptualHash, ReviewTask, TaskId};
 
 use super::queue::{TASK_COLUMNS, TASK_TABLES};
@@ -150,50 +150,4 @@ async fn remember_words(
     .execute(&mut **transaction)
     .await?;
     Ok(())
-}
-
-/// Sixteen words, each with its place.
-fn words(hash: &[u8; HASH_BYTES]) -> [u32; 16] {
-    let mut words = [0; 16];
-    for ((place, word), pair) in (0_u32..).zip(&mut words).zip(hash.as_chunks::<2>().0) {
-        *word = (place << 16) | u32::from(u16::from_be_bytes(*pair));
-    }
-    words
-}
-
-/// Every word that a picture near to one of the forms can have: each as it is, and with one bit
-/// changed.
-fn words_near(hash: &PerceptualHash) -> Vec<u32> {
-    let mut near: Vec<u32> = hash
-        .forms
-        .iter()
-        .flat_map(words)
-        .flat_map(|word| std::iter::once(word).chain((0..16).map(move |bit| word ^ (1 << bit))))
-        .collect();
-    near.sort_unstable();
-    near.dedup();
-    near
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    proptest! {
-        #[test]
-        fn two_near_hashes_always_share_a_word(
-            bytes in proptest::array::uniform32(any::<u8>()),
-            flips in proptest::collection::vec(0_usize..256, 0..=31),
-        ) {
-            let hash = PerceptualHash { forms: [bytes; 8], quality: 100 };
-            let mut other = bytes;
-            for bit in flips {
-                other[bit / 8] ^= 1 << (bit % 8);
-            }
-            let near = words_near(&hash);
-            prop_assert!(words(&other).iter().any(|word| near.binary_search(word).is_ok()));
-        }
-    }
 }

@@ -1,6 +1,6 @@
 //! Verbs of the pipeline: what is known, and writing down what was judged.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError};
 
@@ -10,9 +10,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
-    Arming, AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Mode, OnBlock, Outcome,
-    PerceptualHash, Policy, PolicyHash, Reason, ReviewState, ScoreHistogram, Severity, Sighting,
-    TaskId, Timestamp, Verdict,
+    Arming, AuditEvent, AuditKind, Bank, BankMatch, Embedding, Fingerprint, ItemId, Likeness, Mode,
+    OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId, PolicyVerdict, Reason,
+    ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp, Verdict, Weighed,
 };
 
 use super::arming::{ArmingState, look_again};
@@ -21,7 +21,7 @@ use super::rows::{
     RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, signals_of,
     unreadable,
 };
-use super::{Store, StoreError, StoreSettings, append_audit, groups, hex};
+use super::{Store, StoreError, StoreSettings, append_audit, bank, groups, hex};
 
 /// What the file system says of a file; when none of it changed, the bytes did not either.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -85,6 +85,7 @@ struct Version {
     hash: PolicyHash,
     number: i64,
     hold: Option<Arming>,
+    inherits: bool,
 }
 
 impl JudgedBy {
@@ -284,7 +285,9 @@ impl Store {
     ) -> Result<Vec<Option<Recorded>>, StoreError> {
         let mut transaction = self.begin().await?;
         let mut recorded = Vec::with_capacity(judged.len());
-        let mut batch = Batch { settings: self.settings().clone(), ..Batch::default() };
+        let mut known = self.bank.lock().await;
+        known.refresh(&mut transaction).await.map_err(|error| self.failed(error))?;
+        let mut batch = Batch::new(self.settings().clone(), &known.bank);
         let mut new_sets = Vec::new();
         for (sighting, one) in judged {
             if let Some(sighting) = sighting
@@ -401,7 +404,8 @@ async fn number_judges(
         .await?;
         let hold = (policy.on_block == OnBlock::Hold && policy.mode == Mode::Live)
             .then_some(policy.arming);
-        versions.push(Version { hash, number: row.try_get(0)?, hold });
+        let inherits = policy.inherit && policy.mode == Mode::Live;
+        versions.push(Version { hash, number: row.try_get(0)?, hold, inherits });
     }
     Ok(JudgedBy { model, versions })
 }
@@ -463,20 +467,37 @@ async fn write_set(
 
 impl JudgedBy {
     fn version(&self, hash: PolicyHash) -> Result<i64, sqlx::Error> {
-        let found = self.versions.iter().find(|known| known.hash == hash);
         let missing =
             || sqlx::Error::Protocol("a verdict by a policy that was not announced".into());
-        found.map(|version| version.number).ok_or_else(missing)
+        self.known(hash).map(|version| version.number).ok_or_else(missing)
+    }
+
+    fn known(&self, hash: PolicyHash) -> Option<&Version> {
+        self.versions.iter().find(|known| known.hash == hash)
     }
 
     /// The versions that block here and may hold files if they are armed.
     fn holding<'a>(&'a self, verdict: &'a Verdict) -> impl Iterator<Item = (i64, Arming)> + 'a {
-        verdict.policies.iter().filter(|policy| policy.outcome == Outcome::Block).filter_map(
-            |policy| {
-                let known = self.versions.iter().find(|known| known.hash == policy.policy_hash)?;
-                Some((known.number, known.hold?))
-            },
-        )
+        let blocking = verdict.policies.iter().filter(|policy| policy.outcome == Outcome::Block);
+        blocking.filter_map(|policy| {
+            let known = self.known(policy.policy_hash)?;
+            Some((known.number, known.hold?))
+        })
+    }
+
+    /// The versions in scope that inherit what was decided for one of these policies.
+    fn inheriting(&self, verdict: &Verdict, decided: &[PolicyId]) -> Vec<&Version> {
+        let speaks_for = verdict.policies.iter().filter(|policy| decided.contains(&policy.policy));
+        let known = speaks_for.filter_map(|policy| self.known(policy.policy_hash));
+        known.filter(|known| known.inherits).collect()
+    }
+
+    /// Whether everything that flags was approved for, and inherits that.
+    fn all_inherit(&self, verdict: &Verdict, approved: &[PolicyId]) -> bool {
+        verdict.policies.iter().filter(|policy| policy.flags()).all(|policy| {
+            approved.contains(&policy.policy)
+                && self.known(policy.policy_hash).is_some_and(|known| known.inherits)
+        })
     }
 }
 
@@ -486,7 +507,7 @@ async fn write_one(
     set: [u8; 32],
     judged: &Judged,
     at: Timestamp,
-    batch: &mut Batch,
+    batch: &mut Batch<'_>,
 ) -> Result<Recorded, RowError> {
     let (item, new_item) = write_item(transaction, judged, at).await?;
     batch.add(judged_by, item, judged)?;
@@ -494,24 +515,34 @@ async fn write_one(
     let before = current_sighting(transaction, &judged.sighting.path).await?;
     let new_sighting = before.as_ref().is_none_or(|before| before.item != item);
     let removed_before = new_sighting && history.last_action.as_deref() == Some("remove");
-    let (mut outcome, mut reason) = if removed_before {
-        let reason = judged.verdict.reason.clone().filter(Reason::is_unjudged);
-        (judged.verdict.outcome.max(Outcome::Review), reason.or(Some(Reason::RemovedBefore)))
-    } else {
-        (judged.verdict.outcome, judged.verdict.reason.clone())
-    };
+    let looks = judged.facts.as_ref().and_then(|facts| facts.hash.as_ref());
+    // What was removed and comes back is no matter that is settled.
+    let decided = history.last_decision.filter(|_| !removed_before);
+    let twins = batch.bank.weigh(judged.item, looks, decided);
     let waiting = if new_item { None } else { waiting_task(transaction, item).await? };
-    let asks = outcome > Outcome::Allow
-        && (waiting.is_some() || removed_before || !history.covers(&judged.verdict));
+    let mut heard =
+        hear(&judged.verdict, judged_by, &twins, removed_before, waiting.is_some(), batch);
+    let (outcome, reason) = (&mut heard.outcome, &mut heard.reason);
+    let asks = *outcome > Outcome::Allow
+        && (waiting.is_some()
+            || removed_before
+            || twins.removed.is_some()
+            || !history.covers(&judged.verdict));
     let mut held = false;
-    if asks && outcome == Outcome::Block {
-        match hold(transaction, judged_by, &judged.verdict, at, batch).await? {
+    if asks && *outcome == Outcome::Block {
+        match hold(transaction, judged_by.model, &heard.holds, at, batch).await? {
             Hold::NotAsked => {}
-            Hold::NotArmed(why) => reason = reason.or(Some(Reason::NotArmed(why))),
-            Hold::Capped(cap) => (outcome, reason) = (Outcome::Review, Some(Reason::HoldCap(cap))),
-            Hold::Held => (held, reason) = (true, Some(Reason::Held)),
+            Hold::NotArmed(why) if reason.as_ref().is_none_or(Reason::is_inherited) => {
+                *reason = Some(Reason::NotArmed(why));
+            }
+            Hold::NotArmed(_) => {}
+            Hold::Capped(cap) => {
+                (*outcome, *reason) = (Outcome::Review, Some(Reason::HoldCap(cap)));
+            }
+            Hold::Held => (held, *reason) = (true, Some(Reason::Held)),
         }
     }
+    let Heard { outcome, reason, .. } = heard;
 
     if let Some(before) = before.filter(|before| before.item != item) {
         leave_behind(transaction, &before, at, &mut batch.events).await?;
@@ -522,6 +553,10 @@ async fn write_one(
     let mut task_opened = false;
     if outcome > Outcome::Allow {
         write_hash(transaction, item, judged).await?;
+    }
+    let flags = judged.verdict.policies.iter().any(PolicyVerdict::flags);
+    for twin in twins.removed.iter().chain(twins.approved.iter().filter(|_| flags)) {
+        bank::note_match(transaction, item, twin, new_sighting, at, batch).await?;
     }
     if asks {
         task_opened = waiting.is_none();
@@ -549,6 +584,59 @@ async fn write_one(
         .to_string(),
     });
     Ok(Recorded { outcome, reason, task_opened, new_item })
+}
+
+/// A verdict with what the bank says to it.
+struct Heard {
+    outcome: Outcome,
+    reason: Option<Reason>,
+    /// What may hold the file if it is armed.
+    holds: Vec<(i64, Arming)>,
+}
+
+/// A twin of something removed makes a verdict Review at least, and Block where a policy inherits.
+/// The very bytes of something approved make it Allow where all that flags inherits; what only
+/// looks like it never does, because an uploader can choose what a picture looks like to a hash.
+fn hear(
+    verdict: &Verdict,
+    judged_by: &JudgedBy,
+    twins: &Weighed<'_>,
+    removed_before: bool,
+    waits: bool,
+    batch: &Batch<'_>,
+) -> Heard {
+    let mut heard = Heard {
+        outcome: verdict.outcome,
+        reason: verdict.reason.clone(),
+        holds: judged_by.holding(verdict).collect(),
+    };
+    let acts = |twin: &&BankMatch<'_>| twin.key.acts && !batch.on_hold.contains(&twin.key.id);
+    let unjudged = verdict.reason.clone().filter(Reason::is_unjudged);
+    if removed_before || twins.removed.is_some() {
+        heard.outcome = verdict.outcome.max(Outcome::Review);
+        let like = twins.removed.map(|twin| Reason::LikeRemoved(twin.to_string()));
+        let said = if removed_before { Some(Reason::RemovedBefore) } else { like };
+        heard.reason = unjudged.or(said);
+        if let Some(twin) = twins.removed.as_ref().filter(acts) {
+            let inheriting = judged_by.inheriting(verdict, &twin.key.policies);
+            if !inheriting.is_empty() {
+                heard.outcome = Outcome::Block;
+                heard.reason = Some(Reason::Inherited(twin.to_string()));
+                let holds = inheriting.iter().filter_map(|known| Some((known.number, known.hold?)));
+                heard.holds.extend(holds);
+            }
+        }
+    } else if verdict.outcome > Outcome::Allow
+        && verdict.reason.is_none()
+        && !waits
+        && let Some(twin) = twins.approved.as_ref().filter(acts)
+        && twin.likeness == Likeness::SameBytes
+        && judged_by.all_inherit(verdict, &twin.key.policies)
+    {
+        heard.outcome = Outcome::Allow;
+        heard.reason = Some(Reason::ApprovedBefore(twin.to_string()));
+    }
+    heard
 }
 
 fn flagged(verdict: &Verdict) -> Vec<&str> {
@@ -603,23 +691,40 @@ async fn write_item(
 
 /// Rows of all files of a transaction, written by one statement for each table: a statement for
 /// each row would cost more than judging does.
-#[derive(Default)]
-struct Batch {
+pub(super) struct Batch<'a> {
     /// `[item, view, vector as hexadecimal digits]`
     embeddings: Vec<Value>,
     /// `[item, quality, forms as hexadecimal digits]`
     hashes: Vec<Value>,
     /// `[item, policy version, score, outcome, prompt]`
     verdicts: Vec<Value>,
-    events: Vec<AuditEvent>,
-    settings: StoreSettings,
+    pub(super) events: Vec<AuditEvent>,
+    pub(super) settings: StoreSettings,
+    /// As of the beginning of the transaction.
+    bank: &'a Bank,
+    /// Entries of the bank that this transaction put on hold.
+    pub(super) on_hold: HashSet<i64>,
     /// Holds that were looked at, by policy version.
     arming: HashMap<i64, ArmingState>,
     /// Keys the choice of samples; read when it is needed.
     sampling: Option<Vec<u8>>,
 }
 
-impl Batch {
+impl<'a> Batch<'a> {
+    fn new(settings: StoreSettings, bank: &'a Bank) -> Self {
+        Self {
+            embeddings: Vec::new(),
+            hashes: Vec::new(),
+            verdicts: Vec::new(),
+            events: Vec::new(),
+            settings,
+            bank,
+            on_hold: HashSet::new(),
+            arming: HashMap::new(),
+            sampling: None,
+        }
+    }
+
     fn add(&mut self, judged_by: &JudgedBy, item: i64, judged: &Judged) -> Result<(), RowError> {
         for (view, embedding) in judged.views.iter().enumerate() {
             let digits = hex(&embedding.to_f16_bytes());
@@ -703,6 +808,8 @@ async fn count_scores(
 struct History {
     /// `approve` or `remove`: the last decision that closed a task and stands.
     last_action: Option<String>,
+    /// Its number.
+    last_decision: Option<i64>,
     /// The policies that had flagged the decided task; empty when it could not be judged.
     decided_policies: Vec<String>,
 }
@@ -720,7 +827,7 @@ async fn history_of(
     item: i64,
 ) -> Result<History, RowError> {
     let last = sqlx::query(
-        "SELECT d.task, d.action FROM decisions AS d
+        "SELECT d.id, d.task, d.action FROM decisions AS d
          WHERE d.item = ? AND d.action IN ('approve', 'remove')
            AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
          ORDER BY d.id DESC LIMIT 1",
@@ -728,9 +835,7 @@ async fn history_of(
     .bind(item)
     .fetch_optional(&mut **transaction)
     .await?;
-    let Some(last) = last else {
-        return Ok(History { last_action: None, decided_policies: Vec::new() });
-    };
+    let Some(last) = last else { return Ok(History::default()) };
     let rows = sqlx::query("SELECT policy FROM task_policies WHERE task = ?")
         .bind(last.try_get::<i64, _>("task")?)
         .fetch_all(&mut **transaction)
@@ -738,6 +843,7 @@ async fn history_of(
     let policies = rows.iter().map(|row| row.try_get("policy"));
     Ok(History {
         last_action: last.try_get("action")?,
+        last_decision: last.try_get("id")?,
         decided_policies: policies.collect::<Result<_, _>>()?,
     })
 }
@@ -891,6 +997,16 @@ async fn ask(
             .execute(&mut **transaction)
             .await?;
         }
+        if let Some(Reason::LikeRemoved(_) | Reason::Inherited(_)) = reason {
+            sqlx::query(
+                "UPDATE tasks SET reason = ?2, audit_rate = NULL
+                 WHERE id = ?1 AND (reason IS NULL OR audit_rate IS NOT NULL)",
+            )
+            .bind(task)
+            .bind(reason.map(ToString::to_string))
+            .execute(&mut **transaction)
+            .await?;
+        }
         if reason == Some(&Reason::Held) {
             sqlx::query("UPDATE tasks SET outcome = 'block', reason = ? WHERE id = ?")
                 .bind(Reason::Held.to_string())
@@ -960,16 +1076,16 @@ const DAY_MS: i64 = 86_400_000;
 
 async fn hold(
     transaction: &mut Transaction<'static, Sqlite>,
-    judged_by: &JudgedBy,
-    verdict: &Verdict,
+    model: i64,
+    holds: &[(i64, Arming)],
     at: Timestamp,
-    batch: &mut Batch,
+    batch: &mut Batch<'_>,
 ) -> Result<Hold, RowError> {
     let mut answer = Hold::NotAsked;
-    for (version, needs) in judged_by.holding(verdict) {
+    for (version, needs) in holds.iter().copied() {
         let state = match batch.arming.get(&version) {
             Some(state) => state.clone(),
-            None => look_again(transaction, version, judged_by.model, needs, at).await?,
+            None => look_again(transaction, version, model, needs, at).await?,
         };
         let shortfall = state.shortfall();
         batch.arming.insert(version, state);
@@ -991,7 +1107,7 @@ async fn sample(
     sighting: i64,
     judged: &Judged,
     at: Timestamp,
-    batch: &mut Batch,
+    batch: &mut Batch<'_>,
 ) -> Result<bool, RowError> {
     let rate = batch.settings.audit_rate;
     if rate <= 0.0 || judged.verdict.policies.is_empty() {

@@ -19,7 +19,7 @@ use super::rows::{
     RowError, item_of, lease_of, past_decision_of, path_bytes, path_of, policy_id_of,
     policy_verdict_of, severity_number, state_of, task_of,
 };
-use super::{Store, StoreError, append_audit, groups};
+use super::{Store, StoreError, append_audit, bank, groups};
 
 /// The columns that [`task_of`] reads.
 pub(super) const TASK_COLUMNS: &str =
@@ -167,9 +167,11 @@ impl Store {
             .map(policy_verdict_of)
             .collect::<Result<Vec<_>, _>>()?;
         policies.sort_by(most_telling_first);
+        let mut twins = bank::twins_of(&mut reader, item).await?;
         if row.try_get("blind")? {
             // A sample is decided by what is seen, not by what the policies say.
             policies.clear();
+            twins.clear();
         }
 
         let sightings = sqlx::query(
@@ -198,6 +200,7 @@ impl Store {
             policies,
             sightings: sightings.iter().map(sighting).collect::<Result<_, _>>()?,
             decisions: decisions.iter().map(past_decision_of).collect::<Result<_, _>>()?,
+            twins,
         }))
     }
 
@@ -484,6 +487,7 @@ async fn decide(
     append_audit(transaction, &[event]).await?;
     let Decision { task, action, at, .. } = decision;
     wish_as_decided(transaction, *task, item, *action, *at, batch.grace_ms).await?;
+    bank::follow_decisions(transaction, item).await?;
     disarm_where_due(transaction, *at).await?;
     Ok(DecisionOutcome::Recorded(DecisionId(id)))
 }
@@ -571,6 +575,7 @@ async fn undo_one(
     };
     append_audit(transaction, &[event]).await?;
     wish_as_before(transaction, task, at).await?;
+    bank::follow_decisions_about(transaction, task).await?;
     disarm_where_due(transaction, at).await?;
     Ok(None)
 }

@@ -11,7 +11,7 @@ use crate::moderation::{
 
 use super::ingest::set_hash;
 use super::queue::set_state;
-use super::rows::{RowError, item_of, outcome_of, path_of, unreadable};
+use super::rows::{RowError, item_of, outcome_of, path_of, perceptual_hash_of, unreadable};
 use super::{FileStat, Judged, JudgedBy, PictureFacts, Recorded, Store, StoreError, append_audit};
 
 /// One item with all that judging it again needs.
@@ -64,7 +64,9 @@ impl Store {
         let read = async {
             let mut reader = self.readers.acquire().await?;
             let rows = sqlx::query(
-                "SELECT i.* FROM items AS i WHERE i.id > ?1
+                "SELECT i.*, h.quality, h.forms FROM items AS i
+                 LEFT JOIN perceptual_hashes AS h ON h.item = i.id
+                 WHERE i.id > ?1
                    AND EXISTS (SELECT 1 FROM embeddings AS e WHERE e.item = i.id AND e.model =
                                (SELECT id FROM models WHERE fingerprint = ?2))
                    AND EXISTS (SELECT 1 FROM sightings AS s
@@ -167,6 +169,8 @@ impl Store {
 /// escalated, removed before or could not be judged stays for a person, and so do samples.
 const UNFLAGGED: &str = "t.state = 'open' AND t.audit_rate IS NULL AND t.policy IS NOT NULL
     AND coalesce(t.reason, '') NOT IN ('removed_before', 'held')
+    AND coalesce(t.reason, '') NOT LIKE 'like_removed:%'
+    AND coalesce(t.reason, '') NOT LIKE 'inherited:%'
     AND EXISTS (SELECT 1 FROM sightings AS s WHERE s.item = t.item AND s.gone_at IS NULL)
     AND NOT EXISTS (SELECT 1 FROM sightings AS s
                     WHERE s.item = t.item AND s.gone_at IS NULL AND s.outcome <> 'allow')
@@ -177,14 +181,13 @@ fn rejudge_of(row: &SqliteRow) -> Result<Rejudge, RowError> {
     let format: Option<String> = row.try_get("format")?;
     let facts = format
         .map(|format| {
-            Ok::<_, sqlx::Error>(PictureFacts {
+            Ok::<_, RowError>(PictureFacts {
                 format,
                 width: row.try_get("width")?,
                 height: row.try_get("height")?,
                 frames: row.try_get("frames")?,
                 signals: crate::store::rows::signals_of(row.try_get("signals")?),
-                // It is stored, and stays as it is.
-                hash: None,
+                hash: perceptual_hash_of(row)?,
             })
         })
         .transpose()?;

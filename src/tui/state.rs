@@ -731,7 +731,9 @@ pub fn first_reveal(detail: &ItemDetail, policies: &[KnownPolicy]) -> Reveal {
     let task = &detail.detail.task;
     match &task.reason {
         Some(reason) if reason.is_unjudged() => return Reveal::Hidden,
-        Some(Reason::RemovedBefore) => return Reveal::Hidden,
+        Some(Reason::RemovedBefore | Reason::LikeRemoved(_) | Reason::Inherited(_)) => {
+            return Reveal::Hidden;
+        }
         _ => {}
     }
     let safe_view = |id: &PolicyId| {
