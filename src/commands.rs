@@ -4,6 +4,7 @@
 
 mod audit;
 mod backup;
+mod bank;
 mod clock;
 mod completions;
 mod decode;
@@ -74,6 +75,7 @@ enum Command {
     Stats(stats::StatsArgs),
     Policy(policy::PolicyArgs),
     Eval(eval::EvalArgs),
+    Bank(bank::BankArgs),
     Rescore(rescore::RescoreArgs),
     Quarantine(quarantine::QuarantineArgs),
     Restore(quarantine::RestoreArgs),
@@ -145,6 +147,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Stats(args) => stats::run(&args, &config).await,
             Command::Policy(args) => policy::run(args, &config).await,
             Command::Eval(args) => eval::run(&args, &config),
+            Command::Bank(args) => bank::run(args, &config).await,
             Command::Rescore(args) => rescore::run(&args, &config).await,
             Command::Quarantine(args) => quarantine::list(&args, &config).await,
             Command::Restore(args) => quarantine::restore(&args, &config).await,

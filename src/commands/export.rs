@@ -15,7 +15,7 @@ use crate::moderation::{Fingerprint, ReviewState};
 use crate::store::{ExportedEmbedding, ExportedVerdict, Store};
 
 use super::clock::rfc3339;
-use super::output::{VerdictLine, json_line, number, policies_json};
+use super::output::{VerdictLine, json_line, number, policies_json, twins_json};
 use super::workspace;
 
 /// So many rows are read in one go.
@@ -141,6 +141,7 @@ fn verdict_json(row: &ExportedVerdict) -> Value {
     };
     let mut object = line.json();
     object.insert("signals".into(), json!(row.signals));
+    object.insert("twins".into(), twins_json(&row.twins));
     object.insert("first_seen".into(), rfc3339(row.first_seen).into());
     object.insert("state".into(), row.state.map(ReviewState::as_str).into());
     if let Some(gone_at) = row.gone_at {
@@ -149,7 +150,7 @@ fn verdict_json(row: &ExportedVerdict) -> Value {
     object.into()
 }
 
-const CSV_HEAD: [&str; 10] = [
+const CSV_HEAD: [&str; 11] = [
     "path",
     "item",
     "model",
@@ -160,11 +161,12 @@ const CSV_HEAD: [&str; 10] = [
     "first_seen",
     "state",
     "signals",
+    "twins",
 ];
 
 /// The fields of the JSON form; `policies` holds the same JSON array. A name that a spreadsheet
 /// would take for a formula can't come first in a cell: paths are absolute.
-fn csv_fields(row: &ExportedVerdict) -> [String; 10] {
+fn csv_fields(row: &ExportedVerdict) -> [String; 11] {
     let (name, fingerprint) =
         row.model.clone().unwrap_or((String::new(), Fingerprint(String::new())));
     let reason = row.reason.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -179,6 +181,7 @@ fn csv_fields(row: &ExportedVerdict) -> [String; 10] {
         rfc3339(row.first_seen),
         row.state.map(|state| state.to_string()).unwrap_or_default(),
         json!(row.signals).to_string(),
+        twins_json(&row.twins).to_string(),
     ]
 }
 

@@ -9,7 +9,9 @@ use base64::engine::general_purpose::STANDARD;
 use serde_json::{Map, Value, json};
 
 use crate::moderation::escape::{escape_path, is_unprintable};
-use crate::moderation::{Fingerprint, ItemId, Outcome, PolicyVerdict, Reason, Share};
+use crate::moderation::{
+    BankTwin, Fingerprint, ItemId, Likeness, Outcome, PolicyVerdict, Reason, Share,
+};
 
 /// One JSON object a line. What a terminal would obey is spelled `\u…`, which reads back the same.
 pub(super) fn json_line(out: &mut impl Write, value: &Value) -> io::Result<()> {
@@ -67,6 +69,24 @@ pub(super) fn policies_json(policies: &[PolicyVerdict]) -> Value {
         })
     };
     policies.iter().map(policy).collect()
+}
+
+/// `[{"entry","action","state","source","list","bits"}]`; `bits` is null for the same bytes.
+pub(super) fn twins_json(twins: &[BankTwin]) -> Value {
+    let twin = |twin: &BankTwin| {
+        json!({
+            "entry": twin.entry,
+            "action": twin.action.as_str(),
+            "state": twin.state.as_str(),
+            "source": twin.source.as_str(),
+            "list": twin.list,
+            "bits": match twin.likeness {
+                Likeness::SameBytes => Value::Null,
+                Likeness::Looks(bits) => bits.into(),
+            },
+        })
+    };
+    twins.iter().map(twin).collect()
 }
 
 /// `{"path","item","model","fingerprint"}`, and `path_b64` for a name that is not UTF-8.

@@ -12,13 +12,14 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{
-    Action, Decision, DecisionOutcome, ItemId, PastDecision, PolicyId, QueueCursor, QueueFilter,
-    QueueRows, Reason, ReviewState, ReviewTask, TaskDetail,
+    Action, BankSource, BankState, BankTwin, Decision, DecisionOutcome, ItemId, Likeness,
+    PastDecision, PolicyId, QueueCursor, QueueFilter, QueueRows, Reason, ReviewState, ReviewTask,
+    TaskDetail,
 };
 use crate::store::Store;
 
 use super::clock::{ago, now, rfc3339};
-use super::output::{json_line, number, path_json, policies_json, table};
+use super::output::{json_line, number, path_json, policies_json, table, twins_json};
 use super::{UsageError, review, workspace};
 
 /// So many tasks are read in one go.
@@ -259,6 +260,7 @@ async fn show(args: &ShowArgs, store: &Store) -> anyhow::Result<ExitCode> {
 fn detail_json(detail: &TaskDetail) -> Map<String, Value> {
     let mut object = task_json(&detail.task);
     object.insert("policies".into(), policies_json(&detail.policies));
+    object.insert("twins".into(), twins_json(&detail.twins));
     let paths = detail.sightings.iter().map(|sighting| path_json("path", &sighting.path).into());
     object.insert("sightings".into(), paths.collect::<Vec<Value>>().into());
     let decisions = detail.decisions.iter().map(decision_json);
@@ -301,6 +303,9 @@ fn print_detail(out: &mut impl io::Write, detail: &TaskDetail) -> io::Result<()>
             escape(policy.prompt.as_bytes())
         )?;
     }
+    for twin in &detail.twins {
+        writeln!(out, "twin     {}", twin_in_words(twin))?;
+    }
     for past in &detail.decisions {
         let decision = &past.decision;
         let reason = decision.reason.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
@@ -316,6 +321,28 @@ fn print_detail(out: &mut impl io::Write, detail: &TaskDetail) -> io::Result<()>
         )?;
     }
     Ok(())
+}
+
+/// `the same bytes as what ana removed 3 d ago (entry 7 of the bank)`.
+fn twin_in_words(twin: &BankTwin) -> String {
+    let what = match twin.likeness {
+        Likeness::SameBytes => "the same bytes as".to_owned(),
+        Likeness::Looks(bits) => format!("looks like ({bits} of 256 bits differ)"),
+    };
+    let done = if twin.action == Action::Remove { "removed" } else { "approved" };
+    let whose = match (&twin.list, twin.source) {
+        (Some(list), _) => format!("what the list {} says is to be {done}", escape(list.as_bytes())),
+        (None, BankSource::Hand) => {
+            format!("what {} entered by hand as {done} {}", twin.reviewer, ago(twin.added_at))
+        }
+        (None, _) => format!("what {} {done} {}", twin.reviewer, ago(twin.added_at)),
+    };
+    let state = match twin.state {
+        BankState::On | BankState::Withdrawn => "",
+        BankState::OnHold => ", on hold",
+        BankState::Off => ", switched off",
+    };
+    format!("{what} {whose} (entry {}{state})", twin.entry)
 }
 
 async fn decide(args: DecideArgs, config: &Config, store: &Store) -> anyhow::Result<ExitCode> {
@@ -406,7 +433,7 @@ fn in_words(action: Action, outcome: &DecisionOutcome) -> String {
 }
 
 /// The items that were named, by id, by the first digits of one, or by path.
-async fn named(store: &Store, names: &[PathBuf]) -> anyhow::Result<Vec<ItemId>> {
+pub(super) async fn named(store: &Store, names: &[PathBuf]) -> anyhow::Result<Vec<ItemId>> {
     let mut items = Vec::with_capacity(names.len());
     for name in names {
         let item = match name.to_str().and_then(ids_beginning_with) {
@@ -443,10 +470,21 @@ async fn by_digits(
     }
 }
 
-async fn by_path(store: &Store, name: &Path) -> anyhow::Result<ItemId> {
+/// The item that lies at this path, as far as the store knows.
+pub(super) async fn item_at(store: &Store, name: &Path) -> anyhow::Result<Option<ItemId>> {
     let real = std::fs::canonicalize(name).or_else(|_gone| std::path::absolute(name));
     let real = real.with_context(|| format!("can't make out {}", escape_path(name)))?;
-    store.item_at(&real).await?.ok_or_else(|| {
+    Ok(store.item_at(&real).await?)
+}
+
+/// The only item whose id begins with these digits.
+pub(super) async fn item_by_digits(store: &Store, name: &Path) -> anyhow::Result<Option<ItemId>> {
+    let Some((first, last)) = name.to_str().and_then(ids_beginning_with) else { return Ok(None) };
+    Ok(store.items_between(first, last, 1).await?.first().copied())
+}
+
+async fn by_path(store: &Store, name: &Path) -> anyhow::Result<ItemId> {
+    item_at(store, name).await?.ok_or_else(|| {
         UsageError(format!(
             "{} is no item's id and no file that was judged; `modtool queue list` shows what waits",
             escape_path(name)

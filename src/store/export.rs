@@ -6,14 +6,15 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::moderation::{
-    Embedding, Fingerprint, ItemId, Outcome, PolicyVerdict, Reason, ReviewState, Timestamp,
+    BankTwin, Embedding, Fingerprint, ItemId, Outcome, PolicyVerdict, Reason, ReviewState,
+    Timestamp,
 };
 
 use super::queue::POLICY_VERDICTS_OF_A_SIGHTING;
 use super::rows::{
     RowError, item_of, outcome_of, path_of, policy_verdict_of, signals_of, state_of, unreadable,
 };
-use super::{Store, StoreError};
+use super::{Store, StoreError, bank};
 
 /// One sighting with all that was said about it.
 #[derive(Debug, Clone, PartialEq)]
@@ -32,6 +33,8 @@ pub struct ExportedVerdict {
     pub reason: Option<Reason>,
     /// What else the file is, besides a picture.
     pub signals: Vec<String>,
+    /// What the item was found to be a twin of, the likest first.
+    pub twins: Vec<BankTwin>,
     /// Every policy in scope, in the policies' order.
     pub policies: Vec<PolicyVerdict>,
     /// When this path was first seen with these bytes.
@@ -89,7 +92,8 @@ impl Store {
                     .fetch_all(&mut *reader)
                     .await?;
                 let policies = policies.iter().map(policy_verdict_of).collect::<Result<_, _>>()?;
-                exported.push(exported_of(&row, policies)?);
+                let twins = bank::twins_of(&mut reader, row.try_get("item")?).await?;
+                exported.push(exported_of(&row, policies, twins)?);
             }
             Ok(exported)
         };
@@ -144,7 +148,11 @@ impl Store {
     }
 }
 
-fn exported_of(row: &SqliteRow, policies: Vec<PolicyVerdict>) -> Result<ExportedVerdict, RowError> {
+fn exported_of(
+    row: &SqliteRow,
+    policies: Vec<PolicyVerdict>,
+    twins: Vec<BankTwin>,
+) -> Result<ExportedVerdict, RowError> {
     let name: Option<String> = row.try_get("name")?;
     let fingerprint: Option<String> = row.try_get("fingerprint")?;
     let reason: Option<String> = row.try_get("reason")?;
@@ -157,6 +165,7 @@ fn exported_of(row: &SqliteRow, policies: Vec<PolicyVerdict>) -> Result<Exported
         outcome: outcome_of(row.try_get("outcome")?)?,
         reason: reason.as_deref().map(Reason::parse),
         signals: signals_of(row.try_get("signals")?),
+        twins,
         policies,
         first_seen: Timestamp(row.try_get("first_seen")?),
         state: state.as_deref().map(state_of).transpose()?,

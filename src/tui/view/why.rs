@@ -5,7 +5,7 @@ use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
 
 use crate::moderation::escape::{escape, escape_path};
-use crate::moderation::{Mode, PromptShare, Reason};
+use crate::moderation::{Action, BankState, BankTwin, Likeness, Mode, PromptShare, Reason};
 use crate::tui::layout::inside;
 use crate::tui::state::{Detail, Found, ItemDetail, Panel, State};
 use crate::tui::update::in_words;
@@ -48,6 +48,7 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
         let text = fit_end(&in_full(reason), cells);
         lines.push(Line::styled(text, style(state.theme, Role::Warning)));
     }
+    lines.extend(twins(state, detail, cells));
     lines.extend(reasons(state, detail, cells));
     if let Some(panel) = detail.panels.get(state.panel) {
         lines.extend(prompts(state, detail, panel, cells));
@@ -75,6 +76,26 @@ fn in_full(reason: &Reason) -> String {
             format!("could not be judged as a picture: {}", escape(why.as_bytes()))
         }
     }
+}
+
+/// What of the bank it is a twin of, the likest two: enough to see that something is known.
+fn twins(state: &State, detail: &ItemDetail, cells: usize) -> Vec<Line<'static>> {
+    let line = |twin: &BankTwin| {
+        let done = if twin.action == Action::Remove { "removed" } else { "approved" };
+        let like = match twin.likeness {
+            Likeness::SameBytes => "the same bytes were".to_owned(),
+            Likeness::Looks(bits) => format!("looks like ({bits}/256) what was"),
+        };
+        let whose = match &twin.list {
+            Some(list) => format!("list {}", escape(list.as_bytes())),
+            None => format!("{} {} ago", twin.reviewer, age(state.now, twin.added_at)),
+        };
+        let hold = if twin.state == BankState::OnHold { ", on hold" } else { "" };
+        let text = format!("{like} {done} · {whose} · entry {}{hold}", twin.entry);
+        let role = if twin.action == Action::Remove { Role::Warning } else { Role::Dim };
+        Line::styled(fit_end(&text, cells), style(state.theme, role))
+    };
+    detail.detail.twins.iter().take(2).map(line).collect()
 }
 
 /// The flagging policies with their digits; the chosen one in brackets.
