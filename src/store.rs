@@ -47,7 +47,9 @@ use failpoint::Edge;
 pub use arming::ArmingState;
 pub use audit::{AuditRow, Chain, ChainBreak};
 pub use backup::{CopyFacts, check_copy, fold};
-pub use bank::{Added, BankCounts, BankEntry, BankFilter, BankSelection, Looked, NewEntry, Touched};
+pub use bank::{
+    Added, BankCounts, BankEntry, BankFilter, BankSelection, Looked, NewEntry, Touched,
+};
 pub use decided::DecidedItem;
 pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};

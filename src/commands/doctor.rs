@@ -188,7 +188,7 @@ async fn store(config: &Config) -> Vec<Finding> {
     }
 }
 
-/// Files that could not be moved, hooks that could not be told, holds that are not armed.
+/// Files that could not be moved, entries of the bank on hold, hooks that could not be told, holds that are not armed.
 async fn actions(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>> {
     let (inside, stuck) = (store.quarantined().await?, store.stuck_placements().await?);
     let mut findings = Vec::new();
@@ -196,6 +196,15 @@ async fn actions(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>>
         let value = format!("{} files, {} that can't be moved", inside.len(), stuck.len());
         let advice = (!stuck.is_empty()).then_some("`modtool quarantine` says which and why");
         findings.push(Finding::fine("quarantine", value).with_advice(advice));
+    }
+    let bank = store.bank_counts().await?;
+    if bank.on + bank.on_hold > 0 {
+        let value = format!("{} entries, {} on hold", bank.on + bank.on_hold, bank.on_hold);
+        let advice = (bank.on_hold > 0).then_some(
+            "what is on hold matched a flood: look at `modtool bank list --state on-hold`, then \
+             `modtool bank enable` or `disable` it",
+        );
+        findings.push(Finding::fine("bank", value).with_advice(advice));
     }
     for hook in store.hook_counts().await? {
         if !config.hooks.iter().any(|known| known.name == hook.name) {

@@ -210,6 +210,7 @@ fn task_row(task: &ReviewTask) -> Vec<String> {
         (Some(policy), _) => policy.to_string(),
         (None, Some(Reason::Unreadable(_))) => "unreadable".to_owned(),
         (None, Some(Reason::Undecodable(_))) => "undecodable".to_owned(),
+        (None, Some(Reason::LikeRemoved(_) | Reason::Inherited(_))) => "like_removed".to_owned(),
         (None, Some(reason)) => reason.to_string(),
         (None, None) => "-".to_owned(),
     };
@@ -331,7 +332,9 @@ fn twin_in_words(twin: &BankTwin) -> String {
     };
     let done = if twin.action == Action::Remove { "removed" } else { "approved" };
     let whose = match (&twin.list, twin.source) {
-        (Some(list), _) => format!("what the list {} says is to be {done}", escape(list.as_bytes())),
+        (Some(list), _) => {
+            format!("what the list {} says is to be {done}", escape(list.as_bytes()))
+        }
         (None, BankSource::Hand) => {
             format!("what {} entered by hand as {done} {}", twin.reviewer, ago(twin.added_at))
         }

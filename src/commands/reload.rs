@@ -11,6 +11,7 @@ use crate::config::Config;
 use crate::moderation::escape::{escape_lines, escape_path};
 use crate::moderation::{Classifier, Fingerprint, PolicyHash};
 use crate::pipeline::{self, Monitor, Reload};
+use crate::policy_file::{PolicyFile, PolicyProblems};
 use crate::store::{JudgedBy, Store};
 use crate::vision::Encoder;
 
@@ -20,14 +21,49 @@ use super::workspace;
 /// What the policy files hold, by name.
 type Texts = Vec<(PathBuf, Vec<u8>)>;
 
-struct Reloader {
+/// The policy files of a workspace, looked at again and again.
+pub(super) struct PolicyFiles {
     config: Config,
-    store: Arc<Store>,
-    monitor: Arc<Monitor>,
     /// What was taken over or refused last; nothing where there is no folder.
     handled: Option<Texts>,
     /// Seen once: an editor may be in the middle of writing it.
     seen: Option<Texts>,
+}
+
+impl PolicyFiles {
+    /// As they are now.
+    pub(super) fn of(config: Config) -> Self {
+        Self { handled: texts(&config.policies()), seen: None, config }
+    }
+
+    /// The policies, or what is wrong with them, when the files are other ones than at the last
+    /// answer; only what stays the same for two looks is what somebody meant to write.
+    pub(super) fn look(&mut self) -> Option<Result<Vec<PolicyFile>, PolicyProblems>> {
+        let found = texts(&self.config.policies());
+        if found == self.handled {
+            self.seen = None;
+            return None;
+        }
+        if self.seen.is_none() || self.seen != found {
+            self.seen = found;
+            return None;
+        }
+        self.seen = None;
+        let files = workspace::policies(&self.config);
+        // Written again while it was read: the next look takes it.
+        if texts(&self.config.policies()) != found {
+            return None;
+        }
+        self.handled = found;
+        Some(files)
+    }
+}
+
+struct Reloader {
+    files: PolicyFiles,
+    store: Arc<Store>,
+    monitor: Arc<Monitor>,
+    rescores: bool,
     hashes: Vec<PolicyHash>,
     rescoring: Option<JoinHandle<()>>,
     runtime: Handle,
@@ -37,38 +73,27 @@ struct Reloader {
 ///
 /// # Errors
 /// When the policies can't be read now.
-pub(super) fn watching(config: Config, run: &Run) -> anyhow::Result<Reload> {
-    let handled = texts(&config.policies());
-    let files = workspace::policies(&config)?;
+pub(super) fn watching(config: &Config, run: &Run) -> anyhow::Result<Reload> {
+    let rescores = config.actions.rescore_on_change;
+    let watched = PolicyFiles::of(config.clone());
+    let files = workspace::policies(config)?;
     let mut reloader = Reloader {
-        handled,
-        seen: None,
+        files: watched,
+        rescores,
         store: Arc::clone(&run.store),
         monitor: Arc::clone(&run.monitor),
         hashes: files.iter().map(|file| file.policy.hash()).collect(),
         rescoring: None,
         runtime: Handle::current(),
-        config,
     };
     Ok(Box::new(move |encoder| reloader.look(encoder)))
 }
 
 impl Reloader {
     fn look(&mut self, encoder: &dyn Encoder) -> Option<(Vec<Classifier>, JudgedBy)> {
-        let found = texts(&self.config.policies());
-        if found == self.handled {
-            self.seen = None;
-            return None;
-        }
-        // Only what stays the same for two looks is what somebody meant to write.
-        if self.seen.is_none() || self.seen != found {
-            self.seen = found;
-            return None;
-        }
-        self.seen = None;
-        self.handled = found;
-        match self.take_over(encoder) {
-            Ok(taken) => taken,
+        let files = self.files.look()?;
+        match files.map_err(Into::into).and_then(|files| self.take_over(encoder, &files)) {
+            Ok(taken) => Some(taken),
             Err(problem) => {
                 error!(
                     problem = %escape_lines(&format!("{problem:#}")),
@@ -83,14 +108,8 @@ impl Reloader {
     fn take_over(
         &mut self,
         encoder: &dyn Encoder,
-    ) -> anyhow::Result<Option<(Vec<Classifier>, JudgedBy)>> {
-        let files = workspace::policies(&self.config)?;
-        // Written again while it was read: the next look takes it.
-        let now = texts(&self.config.policies());
-        if now != self.handled {
-            self.handled = None;
-            return Ok(None);
-        }
+        files: &[PolicyFile],
+    ) -> anyhow::Result<(Vec<Classifier>, JudgedBy)> {
         let hashes: Vec<_> = files.iter().map(|file| file.policy.hash()).collect();
         if files.is_empty() {
             warn!("there is no policy any more: every picture goes to review");
@@ -99,17 +118,17 @@ impl Reloader {
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
         let store = Arc::clone(&self.store);
         let (classifiers, judged_by) = self.runtime.block_on(async {
-            let classifiers = workspace::classifiers(encoder, &files, Some(&store)).await?;
+            let classifiers = workspace::classifiers(encoder, files, Some(&store)).await?;
             let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
             Ok::<_, anyhow::Error>((classifiers, judged_by))
         })?;
         let changed = hashes != self.hashes;
         self.hashes = hashes;
         info!(policies = classifiers.len(), changed, "policies taken over");
-        if changed && self.config.actions.rescore_on_change {
+        if changed && self.rescores {
             self.rescore(card.fingerprint, classifiers.clone(), judged_by.clone());
         }
-        Ok(Some((classifiers, judged_by)))
+        Ok((classifiers, judged_by))
     }
 
     fn rescore(&mut self, print: Fingerprint, classifiers: Vec<Classifier>, judged_by: JudgedBy) {

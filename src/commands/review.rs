@@ -22,7 +22,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, PICTURES};
 use crate::exit_code::ExitCode;
-use crate::moderation::Reviewer;
+use crate::moderation::{Policy, Reviewer};
 use crate::pipeline;
 use crate::tui::state::Opening;
 use crate::tui::{self, Care, Effect, Event, Keymap, KnownPolicy, Pictures, State, Theme};
@@ -75,15 +75,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let quarantine = config.quarantine();
 
     let (events, inbox) = mpsc::channel();
-    let known = policies
-        .iter()
-        .map(|policy| KnownPolicy {
-            id: policy.id.clone(),
-            safe_view: policy.safe_view,
-            review: policy.thresholds.review(),
-            block: policy.thresholds.block(),
-        })
-        .collect();
+    let known = known_policies(&policies);
     let care =
         Care { budget: config.review.exposure_budget, break_minutes: config.review.break_minutes };
     let mut desk = Desk::open(
@@ -146,6 +138,17 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     store.hurry_placements(now()).await?;
     actor.carry_out_due().await?;
     ended.map(|()| ExitCode::Clean)
+}
+
+/// What the dashboard has to know of policies.
+fn known_policies(policies: &[Arc<Policy>]) -> Vec<KnownPolicy> {
+    let known = |policy: &Arc<Policy>| KnownPolicy {
+        id: policy.id.clone(),
+        safe_view: policy.safe_view,
+        review: policy.thresholds.review(),
+        block: policy.thresholds.block(),
+    };
+    policies.iter().map(known).collect()
 }
 
 /// The keys as the settings want them.

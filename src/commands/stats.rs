@@ -8,9 +8,12 @@ use serde_json::{Value, json};
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::escape::escape_path;
-use crate::moderation::{PolicyHash, PolicyStats, QueueCounts, ReviewStats, ScoreHistogram};
-use crate::store::WatcherBeat;
+use crate::moderation::escape::{escape, escape_path};
+use crate::moderation::measure::estimated_recall;
+use crate::moderation::{
+    PolicyHash, PolicyStats, QueueCounts, RecallEstimate, ReviewStats, Sample, ScoreHistogram,
+};
+use crate::store::{HookCounts, WatcherBeat};
 
 use super::clock::{ago, day_start, days_back, local_day, now, rfc3339, span};
 use super::output::{json_line, number, path_json, table};
@@ -33,6 +36,19 @@ struct Numbers {
     stats: ReviewStats,
     histograms: Vec<ScoreHistogram>,
     watchers: Vec<WatcherBeat>,
+    recall: Recall,
+    /// Hooks that something waits for or was given up for.
+    hooks: Vec<HookCounts>,
+}
+
+/// What samples of the rest say about what the policies miss.
+struct Recall {
+    /// Removed pictures that policies had flagged.
+    found: u64,
+    samples: Vec<Sample>,
+    estimate: Option<RecallEstimate>,
+    /// The share that is drawn from now on.
+    rate: f64,
 }
 
 pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<ExitCode> {
@@ -45,6 +61,17 @@ pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<Exi
         stats: store.review_stats(&days_back(args.days), now()).await?,
         histograms: store.score_histograms(&fingerprint, &versions).await?,
         watchers: store.watcher_beats().await?,
+        recall: {
+            let (found, samples) = store.recall_samples().await?;
+            let estimate = estimated_recall(found, &samples);
+            Recall { found, samples, estimate, rate: config.actions.audit_rate }
+        },
+        hooks: store
+            .hook_counts()
+            .await?
+            .into_iter()
+            .filter(|hook| hook.waiting + hook.dead > 0)
+            .collect(),
     };
     store.close().await;
     match args.format {
@@ -55,7 +82,7 @@ pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<Exi
 }
 
 fn in_json(numbers: &Numbers) -> Value {
-    let Numbers { counts, stats, histograms, watchers } = numbers;
+    let Numbers { counts, stats, histograms, watchers, recall, hooks } = numbers;
     let histogram = |histogram: &ScoreHistogram| {
         json!({
             "policy": histogram.policy.as_str(),
@@ -107,11 +134,60 @@ fn in_json(numbers: &Numbers) -> Value {
         "policies": stats.policies.iter().map(policy).collect::<Value>(),
         "scores": histograms.iter().map(histogram).collect::<Value>(),
         "watchers": watchers.iter().map(watcher).collect::<Value>(),
+        "recall": recall_json(recall),
+        "hooks": hooks.iter().map(|hook| json!({
+            "name": hook.name,
+            "waiting": hook.waiting,
+            "dead": hook.dead,
+            "problem": hook.problem,
+        })).collect::<Value>(),
     })
 }
 
+/// The numbers behind the estimate stand beside it; what can't be told is null.
+fn recall_json(recall: &Recall) -> Value {
+    let estimate = recall.estimate;
+    json!({
+        "found": recall.found,
+        "samples": recall.samples.len(),
+        "samples_removed": recall.samples.iter().filter(|sample| sample.violates).count(),
+        "recall": estimate.map(|estimate| number(estimate.recall)),
+        "lower": estimate.map(|estimate| number(estimate.interval.0)),
+        "upper": estimate.map(|estimate| number(estimate.interval.1)),
+        "missed": estimate.map(|estimate| number(estimate.missed)),
+        "audit_rate": recall.rate,
+    })
+}
+
+/// How much of what should go the policies find, as far as samples tell.
+fn recall_in_words(recall: &Recall) -> String {
+    let samples = recall.samples.len();
+    if let Some(RecallEstimate { recall: share, interval: (lower, upper), missed }) =
+        recall.estimate
+    {
+        let removed = recall.samples.iter().filter(|sample| sample.violates).count();
+        return format!(
+            "recall: of all that should go, the policies found {:.0} % (95 % interval {:.0} to \
+             {:.0}); about {missed:.0} pictures were missed, by {samples} random samples of the \
+             rest, {removed} of them removed",
+            share * 100.0,
+            lower * 100.0,
+            upper * 100.0
+        );
+    }
+    match (samples, recall.rate > 0.0) {
+        (0, false) => {
+            "recall: unknown, because nobody looks at what no policy flags; `audit_rate: \
+                       0.01` in modtool.yaml sends a sample of it to people"
+                .to_owned()
+        }
+        (0, true) => "recall: unknown until random samples of the rest were decided".to_owned(),
+        (samples, _) => format!("recall: nothing was removed yet, nor any of {samples} samples"),
+    }
+}
+
 fn print(numbers: &Numbers) -> io::Result<()> {
-    let Numbers { counts, stats, histograms, watchers } = numbers;
+    let Numbers { counts, stats, histograms, watchers, recall, hooks } = numbers;
     let mut out = io::stdout().lock();
     let oldest = counts.oldest.map(|at| format!(", the oldest from {}", ago(at)));
     writeln!(
@@ -149,6 +225,16 @@ fn print(numbers: &Numbers) -> io::Result<()> {
     if !stats.policies.is_empty() || !histograms.is_empty() {
         writeln!(out)?;
         table(&mut out, &POLICY_HEAD, &policy_rows(stats, histograms))?;
+    }
+    writeln!(out)?;
+    writeln!(out, "{}", recall_in_words(recall))?;
+    for hook in hooks {
+        let name = escape(hook.name.as_bytes());
+        write!(out, "hook {name}: {} events wait, {} were given up", hook.waiting, hook.dead)?;
+        if let Some(problem) = &hook.problem {
+            write!(out, " ({}); `modtool hooks retry` tries again", escape(problem.as_bytes()))?;
+        }
+        writeln!(out)?;
     }
     for beat in watchers.iter().filter(|beat| status::is_running(beat)) {
         writeln!(out)?;

@@ -137,7 +137,8 @@ impl Bank {
         self.keys.insert(key.id, key);
         if self.looks.is_due() {
             let keys = &self.keys;
-            self.looks.settle(|id, looks| keys.get(&id).is_some_and(|key| key.looks == Some(looks)));
+            self.looks
+                .settle(|id, looks| keys.get(&id).is_some_and(|key| key.looks == Some(looks)));
         }
     }
 
@@ -292,7 +293,9 @@ impl Looks {
             .collect();
         places.sort_unstable();
         places.dedup();
-        places.iter().for_each(|place| compare(&self.hashes[*place as usize]));
+        for place in places {
+            compare(&self.hashes[place as usize]);
+        }
     }
 }
 
@@ -337,8 +340,7 @@ mod tests {
         bank.put(key(2, Some(near)));
         bank.put(BankKey { bytes: Some(nothing()), ..key(3, None) });
         let looks = telling([near; 8]);
-        let expected =
-            [(3, Likeness::SameBytes), (2, Likeness::Looks(0)), (1, Likeness::Looks(3))];
+        let expected = [(3, Likeness::SameBytes), (2, Likeness::Looks(0)), (1, Likeness::Looks(3))];
         assert_eq!(found(&bank, &looks), expected);
         assert_eq!(bank.matches(nothing(), None).len(), 1);
         // A plain picture is like any other, and so like none.

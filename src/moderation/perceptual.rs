@@ -97,7 +97,8 @@ pub fn parse_hash(digits: &str) -> Option<[u8; HASH_BYTES]> {
 
 /// The 64 digits of a hash, as other tools write them.
 pub fn digits(hash: &[u8; HASH_BYTES]) -> String {
-    hash.iter().fold(String::with_capacity(2 * HASH_BYTES), |text, byte| format!("{text}{byte:02x}"))
+    hash.iter()
+        .fold(String::with_capacity(2 * HASH_BYTES), |text, byte| format!("{text}{byte:02x}"))
 }
 
 /// Bits that differ, 0..=256.
@@ -146,7 +147,8 @@ mod tests {
 
     #[test]
     fn only_64_digits_are_a_hash() {
-        for text in ["", "ab", &"a".repeat(63), &"a".repeat(65), &"g".repeat(64), &"é".repeat(32)] {
+        for text in ["", "ab", &"a".repeat(63), &"a".repeat(65), &"g".repeat(64), &"é".repeat(32)]
+        {
             assert_eq!(parse_hash(text), None, "{text}");
         }
     }

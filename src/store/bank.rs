@@ -771,8 +771,7 @@ fn bytes_of(row: &SqliteRow) -> Result<Option<ItemId>, RowError> {
 fn key_of(row: &SqliteRow) -> Result<(BankKey, BankState), RowError> {
     let action: String = row.try_get("action")?;
     let state: String = row.try_get("state")?;
-    let state =
-        BankState::parse(&state).ok_or_else(|| unreadable("state of the bank", state))?;
+    let state = BankState::parse(&state).ok_or_else(|| unreadable("state of the bank", state))?;
     let key = BankKey {
         id: row.try_get("id")?,
         action: Action::parse(&action).ok_or_else(|| unreadable("action", action))?,

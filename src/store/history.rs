@@ -177,9 +177,10 @@ impl Store {
     }
 
     /// How many removed items policies had flagged, and the decided samples of what they had not.
+    /// What a person or the bank found counts for neither: no policy did, and no chance chose it.
     pub async fn recall_samples(&self) -> Result<(u64, Vec<Sample>), StoreError> {
         let rows = sqlx::query(
-            "SELECT t.audit_rate, d.action = 'remove' AS removed
+            "SELECT t.audit_rate, d.action = 'remove' AS removed, t.policy IS NOT NULL AS flagged
              FROM decisions AS d JOIN tasks AS t ON t.id = d.task WHERE d.id IN (
                  SELECT max(l.id) FROM decisions AS l WHERE l.action IN ('approve', 'remove')
                  AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = l.id)
@@ -190,14 +191,14 @@ impl Store {
         .map_err(|source| self.sql(source))?;
         let (mut found, mut samples) = (0, Vec::new());
         for row in &rows {
-            let read = (row.try_get("audit_rate"), row.try_get("removed"));
-            let (rate, violates): (Option<f64>, bool) = match read {
-                (Ok(rate), Ok(removed)) => (rate, removed),
-                (Err(source), _) | (_, Err(source)) => return Err(self.sql(source)),
+            let read = || {
+                Ok((row.try_get("audit_rate")?, row.try_get("removed")?, row.try_get("flagged")?))
             };
+            let (rate, violates, flagged): (Option<f64>, bool, bool) =
+                read().map_err(|source| self.sql(source))?;
             match rate {
                 Some(rate) => samples.push(Sample { rate, violates }),
-                None => found += u64::from(violates),
+                None => found += u64::from(violates && flagged),
             }
         }
         Ok((found, samples))

@@ -6,7 +6,7 @@ use crate::moderation::{
 };
 
 use super::keymap::Key;
-use super::state::{Found, NoPicture, Numbers, RequestId, Watcher, Why};
+use super::state::{Found, KnownPolicy, NoPicture, Numbers, RequestId, Watcher, Why};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +48,16 @@ pub enum Event {
     Clock(Timestamp),
     /// The store's change counter grew, here or in another process.
     StoreChanged,
+    /// Other policies are in force from now on.
+    PoliciesChanged {
+        /// All of them.
+        policies: Vec<KnownPolicy>,
+    },
+    /// The policy files are broken; the last good ones stay in force.
+    PoliciesBroken {
+        /// The first problem, with file and line, in one line.
+        why: String,
+    },
     /// Whether anyone judges uploads.
     Watcher(Watcher),
     /// Answers [`super::Effect::LoadQueue`].

@@ -128,6 +128,16 @@ fn apply(state: &mut State, event: Event, effects: &mut Vec<Effect>) {
             refresh_popup(state, effects);
             refresh_numbers(state, effects);
         }
+        Event::PoliciesChanged { policies } => {
+            state.policies = policies;
+            say(state, MessageKind::Note, "the policies were changed".to_owned());
+            refresh_detail(state, effects);
+            refresh_numbers(state, effects);
+        }
+        Event::PoliciesBroken { why } => {
+            let text = format!("the policies are broken, the last good ones stay: {why}");
+            say(state, MessageKind::Warning, text);
+        }
         Event::Watcher(watcher) => {
             state.needs_draw = state.watcher != watcher;
             state.watcher = watcher;

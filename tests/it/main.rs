@@ -4,6 +4,7 @@ mod actions;
 mod architecture;
 mod backup;
 mod bad_input;
+mod bank;
 mod bombs;
 mod cli;
 mod crash;

@@ -273,9 +273,10 @@ fn print_added(out: &mut impl io::Write, added: &Added) -> io::Result<()> {
             added.known
         )?,
     }
+    let wait = if added.asked == 1 { "picture waits" } else { "pictures wait" };
     writeln!(
         out,
-        "; {} pictures of the history wait for a person now, {} waited already",
+        "; of the history {} {wait} for a person now, {} did before",
         added.asked, added.shown
     )
 }

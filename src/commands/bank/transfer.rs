@@ -1,5 +1,5 @@
-//! `modtool bank import` and `export`: lists of PDQ hashes, a line a hash, as ThreatExchange's tools
-//! exchange them.
+//! `modtool bank import` and `export`: lists of PDQ hashes, a line a hash, as `ThreatExchange`
+//! tools exchange them.
 
 use std::fs::File;
 use std::io::{self, BufWriter, Read as _, Write};

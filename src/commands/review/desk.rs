@@ -18,8 +18,10 @@ use crate::store::{Store, StoreError, WatcherBeat};
 use crate::tui::{Effect, Event, Numbers, RequestId, Reveal, Watcher, Why};
 use crate::vision::ModelCard;
 
+use super::known_policies;
 use super::search::Finder;
 use crate::commands::clock::{day_start, days_back, local_day, now, span};
+use crate::commands::reload::PolicyFiles;
 use crate::commands::{status, workspace};
 
 /// How often the store is asked whether anything changed; one look into an index.
@@ -71,7 +73,7 @@ impl Desk {
         let finder = Finder::open(Arc::clone(&store), card.clone(), config.clone(), events.clone());
         let explainer = Explainer {
             reviewer,
-            policies,
+            policies: Mutex::new(policies),
             fingerprint: card.fingerprint.clone(),
             logit_scale: card.logit_scale,
             classifiers: Mutex::new(Vec::new()),
@@ -80,6 +82,7 @@ impl Desk {
         let shared = Arc::new(Shared { store, explainer, events });
         let mut reads = JoinSet::new();
         reads.spawn(watch_the_store(Arc::clone(&shared)));
+        reads.spawn(watch_the_policies(Arc::clone(&shared), PolicyFiles::of(config.clone())));
         let (details, asked) = watch::channel(None);
         reads.spawn(answer_details(Arc::clone(&shared), asked));
         let (leases, wanted) = watch::channel(None);
@@ -416,6 +419,39 @@ async fn watch_the_store(shared: Arc<Shared>) {
     }
 }
 
+/// Takes policies over that somebody saves: always the new ones or the last good ones. Nobody waits
+/// for the model here: what a watcher embeds is explained as soon as it lies in the store.
+async fn watch_the_policies(shared: Arc<Shared>, mut files: PolicyFiles) {
+    let mut ticks = interval(2 * POLL);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Skip);
+    loop {
+        ticks.tick().await;
+        let looked = tokio::task::spawn_blocking(move || {
+            let found = files.look();
+            (files, found)
+        });
+        // A panic was printed; the policies in force stay.
+        let Ok((back, found)) = looked.await else { return };
+        files = back;
+        let event = match found {
+            None => continue,
+            Some(Ok(files)) => {
+                let policies: Vec<_> = files.into_iter().map(|file| file.policy).collect();
+                let known = known_policies(&policies);
+                shared.explainer.take_over(policies).await;
+                Event::PoliciesChanged { policies: known }
+            }
+            Some(Err(problems)) => {
+                let first = problems.0.first().map(ToString::to_string).unwrap_or_default();
+                Event::PoliciesBroken { why: escape(first.replace('\n', " ").as_bytes()) }
+            }
+        };
+        if !shared.tell(event) {
+            return;
+        }
+    }
+}
+
 #[expect(clippy::cast_possible_truncation, reason = "shown with one decimal")]
 fn total_rate(rates: impl Iterator<Item = f64>) -> f32 {
     // Rounded as it is shown, so that nothing is drawn for a change that can't be seen.
@@ -425,7 +461,8 @@ fn total_rate(rates: impl Iterator<Item = f64>) -> f32 {
 /// Recomputes scores from the stored vectors, prompt by prompt; never loads the model.
 struct Explainer {
     reviewer: Reviewer,
-    policies: Vec<Arc<Policy>>,
+    /// In force.
+    policies: Mutex<Vec<Arc<Policy>>>,
     fingerprint: Fingerprint,
     logit_scale: LogitScale,
     /// As many as have their prompts embedded by now; `watch` may do so while we are open.
@@ -435,8 +472,18 @@ struct Explainer {
 }
 
 impl Explainer {
+    async fn take_over(&self, policies: Vec<Arc<Policy>>) {
+        // Locked in this order everywhere, so that nobody waits for each other.
+        let mut classifiers = self.classifiers.lock().await;
+        let mut histograms = self.histograms.lock().await;
+        *self.policies.lock().await = policies;
+        classifiers.clear();
+        *histograms = (Timestamp(0), Vec::new());
+    }
+
     async fn read_histograms(&self, store: &Store) -> Result<Vec<ScoreHistogram>, StoreError> {
-        let versions: Vec<_> = self.policies.iter().map(|policy| policy.hash()).collect();
+        let policies = self.policies.lock().await.clone();
+        let versions: Vec<_> = policies.iter().map(|policy| policy.hash()).collect();
         store.score_histograms(&self.fingerprint, &versions).await
     }
 
@@ -446,9 +493,10 @@ impl Explainer {
             return Ok(Vec::new());
         }
         let mut classifiers = self.classifiers.lock().await;
-        if classifiers.len() < self.policies.len() {
+        let policies = self.policies.lock().await.clone();
+        if classifiers.len() < policies.len() {
             *classifiers = workspace::stored_classifiers(
-                &self.policies,
+                &policies,
                 &self.fingerprint,
                 self.logit_scale,
                 store,
