@@ -33,7 +33,7 @@ bench-review:
 
 # Crashes, bombs, bursts, attacks in long runs (two hours): what docs/reliability.md tells
 torture:
-    MODTOOL_LONG=1 cargo test --locked --test it -- --nocapture --test-threads 2 crash:: bombs:: sandbox:: backup:: burst lost
+    MODTOOL_LONG=1 cargo test --locked --test it -- --nocapture --test-threads 2 crash:: moves:: bombs:: sandbox:: backup:: burst lost
 
 # Eight hours at four fifths of what this machine can do: memory, descriptors, journal
 soak seconds="28800":

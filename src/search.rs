@@ -3,7 +3,8 @@
 //! The file mirrors what the store keeps: one row a vector, in the order of the store's own
 //! numbers. It only ever grows, can be rebuilt from the store at any time, and is never the truth:
 //! a file that is torn, of another model or of another width is begun anew. A search reads it
-//! once, on all cores, some megabytes at a time, so it needs no memory to speak of.
+//! once, on all cores, some megabytes at a time, so it needs no memory to speak of. The vector of an
+//! item that is erased is overwritten with zeros, and its row says item 0, which no item has.
 //!
 //! Layout, little-endian: a head of 64 bytes (`modtool\x01`, width as u32, 20 bytes unused, the
 //! first 32 bytes of the fingerprint), then rows of `8 + 8 + 2 · width` bytes: the store's number
@@ -24,6 +25,8 @@ const MAGIC: &[u8; 8] = b"modtool\x01";
 const HEAD: u64 = 64;
 /// The two numbers before each vector.
 const NUMBERS: usize = 16;
+/// The item of a row that was erased; the store counts from 1.
+const ERASED: i64 = 0;
 /// Bytes that a thread reads in one go.
 const BLOCK: usize = 2 << 20;
 
@@ -83,6 +86,32 @@ impl VectorFile {
         Self { path, width, fingerprint: fingerprint.clone() }
     }
 
+    /// The vector file of whichever model that lies here; none where what lies here is no such file.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when it is there and can't be read.
+    pub fn at(path: &Path) -> Result<Option<Self>, SearchError> {
+        let read = || {
+            let mut head = Vec::new();
+            if path.is_file() {
+                File::open(path)?.take(HEAD).read_to_end(&mut head)?;
+            }
+            Ok(head)
+        };
+        let failed = |source| SearchError::File { path: path.to_owned(), source };
+        let head: Vec<u8> = read().map_err(failed)?;
+        let width =
+            head.get(8..12).and_then(|bytes| Some(u32::from_le_bytes(bytes.try_into().ok()?)));
+        let Some(width) = width.and_then(|width| usize::try_from(width).ok()) else {
+            return Ok(None);
+        };
+        // The whole print is the file's name; the head holds the beginning of it.
+        let print = path.file_stem().and_then(|stem| stem.to_str()).unwrap_or_default();
+        let file =
+            Self { path: path.to_owned(), width, fingerprint: Fingerprint(print.to_owned()) };
+        Ok((width > 0 && head == file.head()).then_some(file))
+    }
+
     /// Where it lies.
     pub fn path(&self) -> &Path {
         &self.path
@@ -132,6 +161,52 @@ impl VectorFile {
         file.set_len(end)?;
         file.seek(SeekFrom::Start(end))?;
         Ok(Appending { file, path: self.path.clone(), width: self.width, last })
+    }
+
+    /// Overwrites the vectors of an item with zeros, to the disk; answers how many there were. Rows
+    /// at the end are cut off, because the store may give their numbers again.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when the file can't be read or written.
+    pub fn erase(&self, item: i64) -> Result<u64, SearchError> {
+        if self.open()?.is_none() {
+            return Ok(0);
+        }
+        // Whoever adds rows holds the lock, and so does this.
+        let mut appending = self.append()?;
+        self.erase_rows(&mut appending.file, item).map_err(|source| self.failed(source))
+    }
+
+    fn erase_rows(&self, file: &mut File, item: i64) -> io::Result<u64> {
+        let stride = self.stride();
+        let rows = self.rows_in(file.metadata()?.len()).unwrap_or(0);
+        let rows_a_block = (BLOCK / stride).max(1) as u64;
+        let mut block = vec![0; BLOCK.max(stride)];
+        let (mut erased, mut kept) = (0, 0);
+        for first in (0..rows).step_by(usize::try_from(rows_a_block).unwrap_or(1)) {
+            let count = rows_a_block.min(rows - first);
+            let bytes = usize::try_from(count).unwrap_or(0) * stride;
+            let start = HEAD + first * stride as u64;
+            file.seek(SeekFrom::Start(start))?;
+            file.read_exact(&mut block[..bytes])?;
+            for (row, bytes) in (first..).zip(block[..bytes].chunks_exact_mut(stride)) {
+                if number_at(bytes, 8) == item {
+                    bytes[8..].fill(0);
+                    file.seek(SeekFrom::Start(HEAD + row * stride as u64))?;
+                    file.write_all(bytes)?;
+                    erased += 1;
+                } else if number_at(bytes, 8) != ERASED {
+                    kept = row + 1;
+                }
+            }
+        }
+        if erased > 0 {
+            // Overwritten first, so that nothing of them is left in what is given back.
+            file.sync_all()?;
+            file.set_len(HEAD + kept * stride as u64)?;
+            file.sync_all()?;
+        }
+        Ok(erased)
     }
 
     /// The `top` items whose views are most like the query, the most similar first. `wanted`
@@ -198,7 +273,7 @@ impl VectorFile {
             for row in block[..bytes].chunks_exact(stride) {
                 let (numbers, components) = row.split_at(NUMBERS);
                 let item = number_at(numbers, 8);
-                if !wanted(item) {
+                if item == ERASED || !wanted(item) {
                     continue;
                 }
                 let bits = halves.reinterpret_cast_mut();
@@ -482,6 +557,41 @@ mod tests {
         let wider = self::file(&dir, 3);
         fill(&file, &[row(1, 1, &[1.0, 0.0])]);
         assert_eq!(wider.append().expect("opens").last(), 0, "another width");
+    }
+
+    #[test]
+    fn an_erased_item_leaves_zeros_and_nothing_else_changes() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        assert_eq!(file.erase(1).expect("nothing to do"), 0);
+        assert!(!file.path().exists());
+        let rows = [
+            row(1, 10, &[1.0, 0.0]),
+            row(2, 11, &[0.6, 0.8]),
+            row(3, 10, &[0.8, 0.6]),
+            row(4, 12, &[0.0, 1.0]),
+            row(6, 13, &[0.0, 1.0]),
+        ];
+        fill(&file, &rows);
+        let known = VectorFile::at(file.path()).expect("read").expect("a vector file");
+        assert_eq!(known.erase(10).expect("written"), 2);
+        std::fs::write(dir.path().join("other"), "something else").expect("written");
+        assert!(VectorFile::at(&dir.path().join("other")).expect("read").is_none());
+        assert_eq!(file.erase(99).expect("written"), 0);
+        let bytes = std::fs::read(file.path()).expect("readable");
+        let erased = &bytes[64 + 8..64 + 20];
+        assert!(erased.iter().all(|byte| *byte == 0), "{erased:?}");
+        assert_eq!((file.count().expect("reads"), file.append().expect("opens").last()), (5, 6));
+        let items = |query: &[f32]| {
+            let found = file.nearest(&unit(query), 10, |_| true).expect("reads");
+            found.iter().map(|near| near.item).collect::<Vec<_>>()
+        };
+        assert_eq!(items(&[1.0, 0.0]), [11, 12, 13]);
+        // The last number may be given again, so its row must go.
+        assert_eq!(file.erase(13).expect("written"), 1);
+        assert_eq!(file.append().expect("opens").last(), 4);
+        fill(&file, &[row(6, 14, &[1.0, 0.0])]);
+        assert_eq!(items(&[1.0, 0.0]), [14, 11, 12]);
     }
 
     #[test]

@@ -1,5 +1,5 @@
 -- Why: what was decided about a picture should speak for its twins, and lists of hashes that others
--- exchange should too.
+-- exchange should too; and histograms forget scores that are erased or too old.
 
 CREATE TABLE bank (
     id           INTEGER PRIMARY KEY AUTOINCREMENT,   -- verdicts name it, so it is never given twice
@@ -53,3 +53,18 @@ INSERT INTO bank (source, action, state, sha256, looks, policies, reviewer, sinc
                      AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = l.id)
                    GROUP BY l.item)
       AND coalesce(i.reason, '') <> 'erased' AND coalesce(i.reason, '') NOT LIKE 'unreadable%';
+
+-- A score that goes leaves its bin, whoever deletes it.
+CREATE TRIGGER verdicts_leave_their_bins AFTER DELETE ON verdicts
+BEGIN
+    UPDATE score_bins SET items = items - 1
+    WHERE policy_version = old.policy_version AND model = old.model
+      AND bin = min(999, CAST(old.score * 1000 AS INTEGER)) AND items > 0;
+END;
+-- Those that went before left their bins as they were.
+DELETE FROM score_bins
+    WHERE EXISTS (SELECT 1 FROM audit_events WHERE kind IN ('erased', 'expired'));
+INSERT OR IGNORE INTO score_bins (policy_version, model, bin, items)
+    SELECT policy_version, model, min(999, CAST(score * 1000 AS INTEGER)) AS bin, count(*)
+    FROM verdicts WHERE EXISTS (SELECT 1 FROM audit_events WHERE kind IN ('erased', 'expired'))
+    GROUP BY policy_version, model, bin;

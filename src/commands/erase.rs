@@ -89,8 +89,11 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
             escape(why.as_bytes())
         );
     }
+    // Before and after: a search that runs meanwhile may copy it again as long as the store has it.
+    let held = "the files in vectors/ still hold it; delete that folder";
+    vectors::erase(config, erasable.number).context(held)?;
     let erased = store.erase(item, &by, now()).await?.context("it was erased just now")?;
-    vectors::forget(config).context("the files in vectors/ still hold it; delete that folder")?;
+    vectors::erase(config, erasable.number).context(held)?;
     store.close().await;
     if json {
         let line = json!({

@@ -22,7 +22,7 @@ pub(super) fn file(config: &Config, card: &ModelCard) -> VectorFile {
     VectorFile::new(&folder(config), &card.fingerprint, card.embedding_dim)
 }
 
-/// Makes the vector files forget what was erased from the store: they are overwritten and removed,
+/// Makes the vector files forget what is too old in the store: they are overwritten and removed,
 /// and begun anew at the next search.
 ///
 /// # Errors
@@ -36,14 +36,41 @@ pub(super) fn forget(config: &Config) -> io::Result<()> {
     for entry in entries {
         let path = entry?.path();
         if path.is_file() {
-            let mut file = OpenOptions::new().write(true).open(&path)?;
-            let length = file.metadata()?.len();
-            io::copy(&mut io::repeat(0).take(length), &mut file)?;
-            file.sync_all()?;
-            std::fs::remove_file(&path)?;
+            overwrite(&path)?;
         }
     }
     Ok(())
+}
+
+/// Zeroes the vectors of one item in every vector file of this workspace, of whichever model; a
+/// file that is none of ours is overwritten and removed. Answers how many vectors there were.
+///
+/// # Errors
+/// When a file can't be read, written or removed.
+pub(super) fn erase(config: &Config, item: i64) -> anyhow::Result<u64> {
+    let entries = match std::fs::read_dir(folder(config)) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
+        Err(error) => return Err(error.into()),
+    };
+    let mut erased = 0;
+    for entry in entries {
+        let path = entry?.path();
+        match VectorFile::at(&path)? {
+            Some(file) => erased += file.erase(item)?,
+            None if path.is_file() => overwrite(&path)?,
+            None => {}
+        }
+    }
+    Ok(erased)
+}
+
+fn overwrite(path: &std::path::Path) -> io::Result<()> {
+    let mut file = OpenOptions::new().write(true).open(path)?;
+    let length = file.metadata()?.len();
+    io::copy(&mut io::repeat(0).take(length), &mut file)?;
+    file.sync_all()?;
+    std::fs::remove_file(path)
 }
 
 /// Adds to the file what the store has and it has not. `progress` is told how many vectors were

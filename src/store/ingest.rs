@@ -532,10 +532,11 @@ async fn write_one(
     if asks && *outcome == Outcome::Block {
         match hold(transaction, judged_by.model, &heard.holds, at, batch).await? {
             Hold::NotAsked => {}
-            Hold::NotArmed(why) if reason.as_ref().is_none_or(Reason::is_inherited) => {
-                *reason = Some(Reason::NotArmed(why));
+            Hold::NotArmed(why) => {
+                if reason.as_ref().is_none_or(Reason::is_inherited) {
+                    *reason = Some(Reason::NotArmed(why));
+                }
             }
-            Hold::NotArmed(_) => {}
             Hold::Capped(cap) => {
                 (*outcome, *reason) = (Outcome::Review, Some(Reason::HoldCap(cap)));
             }

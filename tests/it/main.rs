@@ -15,6 +15,7 @@ mod fuzz;
 mod golden;
 mod hooks;
 mod model;
+mod moves;
 mod policy;
 mod queue;
 mod review;
