@@ -222,7 +222,7 @@ pub struct Weighed<'a> {
 }
 
 /// Hashes that are searched one by one; more are searched by their words.
-const FEW: usize = 2048;
+const FEW: usize = 256;
 
 /// Hashes with their entries. The first ones are settled: found by their words; the later ones are
 /// compared one by one until they are settled too.

@@ -103,7 +103,11 @@ pub fn digits(hash: &[u8; HASH_BYTES]) -> String {
 
 /// Bits that differ, 0..=256.
 pub fn hamming(a: &[u8; HASH_BYTES], b: &[u8; HASH_BYTES]) -> u32 {
-    a.iter().zip(b).map(|(a, b)| (a ^ b).count_ones()).sum()
+    let (a, b) = (a.as_chunks::<8>().0, b.as_chunks::<8>().0);
+    a.iter()
+        .zip(b)
+        .map(|(a, b)| (u64::from_ne_bytes(*a) ^ u64::from_ne_bytes(*b)).count_ones())
+        .sum()
 }
 
 impl fmt::Display for PerceptualHash {

@@ -199,7 +199,7 @@ pub(super) fn label(task: &ReviewTask) -> &str {
         (Some(Reason::Undecodable(_)), _) => "undecodable",
         (_, Some(policy)) => policy.as_str(),
         (Some(Reason::RemovedBefore), None) => "removed before",
-        (Some(Reason::LikeRemoved(_) | Reason::Inherited(_)), None) => "like removed",
+        (Some(Reason::LikeRemoved(_) | Reason::Inherited(_)), None) => "twin",
         (Some(Reason::NoPolicy), None) => "no policy",
         (Some(Reason::Found), None) => "found",
         (None, None) => "random sample",
