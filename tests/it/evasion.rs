@@ -161,7 +161,7 @@ fn a_file_that_is_two_things_is_judged_as_a_picture_and_says_so() {
     }
     assert!(ran.err().contains("signals=\"trailing_bytes archive\""), "{}", ran.err());
     let csv = workspace.run(&["export", "verdicts", "--format", "csv"]).expect_code(0).out();
-    assert!(csv.lines().next().is_some_and(|head| head.ends_with(",signals")), "{csv}");
+    assert!(csv.lines().next().is_some_and(|head| head.ends_with(",signals,twins")), "{csv}");
     assert!(csv.contains(r#"[""trailing_bytes"",""markup""]"#), "{csv}");
     // A page with an archive behind it is a page all the same.
     let both = workspace.upload("both.png", behind(png(&page(1)), &zip));
