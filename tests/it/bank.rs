@@ -192,10 +192,10 @@ async fn an_approval_is_inherited_by_the_same_bytes_only_and_for_what_it_was_abo
 
     // A policy that came later asks again.
     let inheriting = |id| Policy { inherit: true, ..policy(id, Severity::High) };
-    let judges =
+    let both =
         Judges::announce(&bench.store, vec![inheriting("weapons"), inheriting("fire")]).await;
-    let judged = judges.judged("fine.png", b"fine.png", &[0.7, 0.7]);
-    let later = judges.record(&bench.store, judged, bench.now().0).await;
+    let judged = both.judged("fine.png", b"fine.png", &[0.7, 0.7]);
+    let later = both.record(&bench.store, judged, bench.now().0).await;
     assert_eq!(later.outcome, Outcome::Review);
     assert!(later.task_opened, "{later:?}");
 }

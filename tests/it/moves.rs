@@ -84,8 +84,8 @@ async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {
         let mut running = Running::start(command);
         let deadline = Instant::now() + Duration::from_secs(if purges { 2 } else { 4 });
         while Instant::now() < deadline {
-            let moved = lying_at(&files).symmetric_difference(&before).count();
-            if moved > moves || (purges && quarantined(workspace) < moves) {
+            let changes = lying_at(&files).symmetric_difference(&before).count();
+            if changes > moves || (purges && quarantined(workspace) < moves) {
                 break;
             }
             std::thread::sleep(Duration::from_millis(1));
