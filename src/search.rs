@@ -612,7 +612,7 @@ mod tests {
             let dir = folder();
             let file = file(&dir, 19);
             let rows: Vec<_> =
-                (1..).zip(&vectors).map(|(number, vector)| row(number, number / 3, vector)).collect();
+                (1..).zip(&vectors).map(|(number, vector)| row(number, number / 3 + 1, vector)).collect();
             fill(&file, &rows);
             let query = unit(&vectors[0]);
             let found = file.nearest(&query, top, |_| true).expect("reads");
