@@ -73,10 +73,10 @@ struct Reloader {
 ///
 /// # Errors
 /// When the policies can't be read now.
-pub(super) fn watching(config: &Config, run: &Run) -> anyhow::Result<Reload> {
+pub(super) fn watching(config: Config, run: &Run) -> anyhow::Result<Reload> {
     let rescores = config.actions.rescore_on_change;
-    let watched = PolicyFiles::of(config.clone());
-    let files = workspace::policies(config)?;
+    let watched = PolicyFiles::of(config);
+    let files = workspace::policies(&watched.config)?;
     let mut reloader = Reloader {
         files: watched,
         rescores,

@@ -60,7 +60,7 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
     };
     let settle = settle_times(&config, &roots);
     let run = Run::open(config.clone(), args.format, settle).await?;
-    let reload = reload::watching(&config, &run)?;
+    let reload = reload::watching(config.clone(), &run)?;
     run.renew_by(reload);
     let tidying = tokio::spawn(super::retention::daily(config, Arc::clone(&run.store)));
     for root in &roots {
