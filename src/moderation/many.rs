@@ -17,6 +17,9 @@ pub struct ManyScorer {
     classifiers: Vec<Classifier>,
     /// For each classifier, the columns of its prompts, in order.
     columns: Vec<Vec<usize>>,
+    /// For each classifier, the first one that gives the very same scores: often itself. Two
+    /// versions of a policy that differ in their thresholds alone are scored once.
+    scored_as: Vec<usize>,
     /// `[panel][component][COLUMNS]`: prompts in panels of [`COLUMNS`], the last one padded with 0.
     panels: Vec<f32>,
     dim: usize,
@@ -37,6 +40,15 @@ impl ManyScorer {
             };
             columns.push(classifier.prompt_embeddings().map(column).collect());
         }
+        let scorings: Vec<_> =
+            classifiers.iter().map(|classifier| classifier.policy.scoring_hash()).collect();
+        let first_alike = |index: usize| {
+            let alike = (0..index).find(|first| {
+                scorings[*first] == scorings[index] && columns[*first] == columns[index]
+            });
+            alike.unwrap_or(index)
+        };
+        let scored_as = (0..classifiers.len()).map(first_alike).collect();
         let dim = distinct.first().map_or(0, |embedding| embedding.dim());
         let prompts = distinct.len();
         let mut panels = vec![0.0; prompts.div_ceil(COLUMNS) * dim * COLUMNS];
@@ -46,7 +58,7 @@ impl ManyScorer {
                 panels[panel + component * COLUMNS + index % COLUMNS] = *value;
             }
         }
-        Self { classifiers, columns, panels, dim, prompts }
+        Self { classifiers, columns, scored_as, panels, dim, prompts }
     }
 
     /// The policies, in the order of the scores.
@@ -84,7 +96,13 @@ impl ManyScorer {
             }
             self.multiply(&vectors, &mut cosines);
             for row in cosines.chunks_exact(self.prompts).take(vectors.len()) {
-                for (classifier, columns) in self.classifiers.iter().zip(&self.columns) {
+                let start = scores.len();
+                for (index, classifier) in self.classifiers.iter().enumerate() {
+                    let (first, columns) = (self.scored_as[index], &self.columns[index]);
+                    if first < index {
+                        scores.push(scores[start + first]);
+                        continue;
+                    }
                     own.clear();
                     own.extend(columns.iter().map(|column| row[*column]));
                     scores.push(classifier.score_of_cosines(&own));
@@ -126,7 +144,7 @@ mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::moderation::policy::{Prompt, Scoring, tests::policy};
+    use crate::moderation::policy::{Prompt, Scoring, Thresholds, tests::policy};
     use crate::moderation::score::LogitScale;
     use proptest::prelude::*;
 
@@ -163,11 +181,23 @@ mod tests {
         fn many_scores_are_bit_for_bit_those_of_one(
             items in 1_u32..14, dim in 9_usize..40, prompts in 1_u32..12, seed in 0_u32..500,
         ) {
+            let mut stricter = classifier("a", prompts, seed, Scoring::Contrast, dim);
+            let mut policy = (*stricter.policy).clone();
+            policy.thresholds = Thresholds::new(0.9, 0.95).expect("in order");
+            stricter.policy = Arc::new(policy);
+            let mut heavier = classifier("a", prompts, seed, Scoring::Contrast, dim).policy;
+            Arc::make_mut(&mut heavier).prompts[0].weight = 5.0;
+            let mut texts: Vec<_> = (0..prompts).map(|n| vector(seed + n, dim)).collect();
+            texts.push(vector(1000, dim));
+            let scale = LogitScale { scale: 14.0, bias: -3.0 };
             let classifiers = vec![
                 classifier("a", prompts, seed, Scoring::Contrast, dim),
                 classifier("b", 3, seed + 50, Scoring::Independent, dim),
+                stricter,
+                Classifier::new(heavier, &texts, scale).expect("prompts embed"),
             ];
             let many = ManyScorer::new(classifiers.clone());
+            prop_assert_eq!(&many.scored_as, &[0, 1, 0, 3]);
             prop_assert_eq!(many.prompts, prompts as usize + 4, "the shared prompt only once");
             let stored: Vec<u8> =
                 (0..items).flat_map(|n| vector(seed + 7 * n, dim).to_f16_bytes()).collect();

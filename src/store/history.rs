@@ -80,29 +80,28 @@ impl Store {
         limit: u32,
     ) -> Result<HistoryBlock, RowError> {
         let mut reader = self.readers.acquire().await?;
-        let rows = sqlx::query(
-            "SELECT item, vector FROM embeddings
-             WHERE model = (SELECT id FROM models WHERE fingerprint = ?1) AND item > ?2
-             ORDER BY item, view LIMIT ?3",
+        // One row for the whole block: a row for each vector would cost more than multiplying it
+        // does. Joining blobs as texts leaves their bytes as they are; their number is checked.
+        let row = sqlx::query(
+            "SELECT CAST(group_concat(vector, '') AS BLOB) AS vectors, sum(length(vector)) AS bytes,
+                    group_concat(item) AS items
+             FROM (SELECT item, vector FROM embeddings
+                   WHERE model = (SELECT id FROM models WHERE fingerprint = ?1) AND item > ?2
+                   ORDER BY item, view LIMIT ?3)",
         )
         .bind(&fingerprint.0)
         .bind(after)
         .bind(limit)
-        .fetch_all(&mut *reader)
+        .fetch_one(&mut *reader)
         .await?;
-        let mut block = HistoryBlock::default();
-        let mut last_vectors = 0;
-        for row in &rows {
-            let before = (block.items.len(), block.vectors.len());
-            block.add(row)?;
-            if block.items.len() > before.0 {
-                last_vectors = before.1;
-            }
-        }
+        let mut block = HistoryBlock::joined(&row)?;
         // The limit may have cut the last item in two; it begins the next block.
-        if rows.len() == limit as usize && block.items.len() > 1 {
-            block.items.pop();
-            block.vectors.truncate(last_vectors);
+        let views: usize = block.items.iter().map(|item| item.views).sum();
+        if views == limit as usize
+            && block.items.len() > 1
+            && let Some(cut) = block.items.pop()
+        {
+            block.vectors.truncate(block.vectors.len() / views * (views - cut.views));
         }
         if let (Wanted::Sightings, Some(last)) = (wanted, block.items.last()) {
             let rows = sqlx::query(
@@ -253,6 +252,38 @@ impl Store {
 }
 
 impl HistoryBlock {
+    /// Columns: vectors, bytes, items; all NULL where there is nothing.
+    fn joined(row: &SqliteRow) -> Result<Self, RowError> {
+        let Some(list) = row.try_get::<Option<&str>, _>("items")? else {
+            return Ok(Self::default());
+        };
+        let mut items: Vec<HistoryItem> = Vec::new();
+        let mut views = 0;
+        for number in list.split(',') {
+            let number: i64 =
+                number.parse().map_err(|_torn| unreadable("number of an item", number))?;
+            views += 1;
+            match items.last_mut() {
+                Some(item) if item.number == number => item.views += 1,
+                Some(item) if item.number > number => {
+                    return Err(unreadable("order of items", number).into());
+                }
+                _ => items.push(HistoryItem {
+                    number,
+                    views: 1,
+                    sightings: Vec::new(),
+                    recorded: None,
+                }),
+            }
+        }
+        let vectors: Vec<u8> = row.try_get("vectors")?;
+        let bytes: i64 = row.try_get("bytes")?;
+        if usize::try_from(bytes) != Ok(vectors.len()) || !vectors.len().is_multiple_of(views) {
+            return Err(unreadable("block of vectors", format!("{} bytes", vectors.len())).into());
+        }
+        Ok(Self { items, vectors })
+    }
+
     /// One more vector; columns: item, vector. Rows come by item, then view.
     fn add(&mut self, row: &SqliteRow) -> Result<(), RowError> {
         let number = row.try_get(0)?;
