@@ -134,8 +134,10 @@ fn the_numbers_are_told_to_people_and_programs() {
     assert_eq!(stats["reviewers"][0]["removed"], 1);
     assert_eq!(stats["policies"][0]["precision"], 1.0);
     assert_eq!(stats["scores"][0]["items"], 2);
+    assert_eq!((&stats["recall"]["found"], &stats["recall"]["samples"]), (&1.into(), &0.into()));
+    assert!(stats["recall"]["recall"].is_null() && stats["hooks"] == serde_json::json!([]));
     let table = workspace.run(&["stats"]).expect_code(0).out();
-    for text in ["queue: 1 open", "ana", "documents", "100 %", "█"] {
+    for text in ["queue: 1 open", "ana", "documents", "100 %", "█", "recall: unknown"] {
         assert!(table.contains(text), "{text} in\n{table}");
     }
 }

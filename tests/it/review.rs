@@ -215,3 +215,19 @@ fn pictures_are_found_by_a_description_and_decided() {
     terminal.shows("removed");
     assert_eq!(state_of(&workspace, "meadow.png"), "closed");
 }
+
+#[test]
+fn policies_that_are_saved_meanwhile_are_taken_over_and_broken_ones_are_told() {
+    let workspace = flagged();
+    let file = workspace.path().join("policies/documents.yaml");
+    let good = std::fs::read_to_string(&file).expect("a policy");
+    let terminal = review(&workspace);
+    terminal.shows("1 of 1: documents");
+    std::fs::write(&file, format!("{good}wrong_field: 1\n")).expect("written");
+    terminal.shows("the policies are broken");
+    std::fs::write(&file, format!("{good}\n# as before\n")).expect("written");
+    terminal.shows("the policies were changed");
+    // It still decides.
+    terminal.press("a");
+    terminal.shows("decided today 1");
+}

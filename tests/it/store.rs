@@ -10,7 +10,7 @@ use modtool::moderation::{
     Mode, Outcome, PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewTask,
     Severity, TaskId, Timestamp, UndoOutcome,
 };
-use modtool::store::{Standing, Store, StoreError, WatcherBeat};
+use modtool::store::{Cutoffs, Standing, Store, StoreError, WatcherBeat};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
 use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
@@ -827,4 +827,68 @@ async fn paths_are_bytes_and_read_back_as_they_were() {
     assert_eq!(bench.only_task().await.path, path);
     let exported = bench.store.export_verdicts(0, false, 10).await.expect("exported");
     assert_eq!(exported[0].path, path);
+}
+
+#[tokio::test]
+async fn history_comes_in_blocks_of_whole_items_with_every_byte_of_their_vectors() {
+    use modtool::store::Wanted;
+    let bench = Bench::new().await;
+    let mut expected = Vec::new();
+    for number in 0..7_u8 {
+        let bytes = [number, 0, 7];
+        let mut judged = bench.judges.judged(&format!("{number}.png"), &bytes, &[0.1, 0.1]);
+        // One to three views.
+        judged.views = (0..=number % 3).map(|view| embedding(&[number, view])).collect();
+        expected
+            .push(judged.views.iter().flat_map(|view| view.to_f16_bytes()).collect::<Vec<u8>>());
+        bench.judges.record(&bench.store, judged, 1).await;
+    }
+    for limit in [3, 4, 5, 100] {
+        let (mut after, mut items, mut vectors) = (0, Vec::new(), Vec::new());
+        loop {
+            let block = bench.store.history(&fingerprint(), after, Wanted::Sightings, limit).await;
+            let block = block.expect("read");
+            let Some(last) = block.items.last() else { break };
+            after = last.number;
+            assert!(block.items.iter().all(|item| item.sightings.len() == 1));
+            items.extend(block.items.iter().map(|item| item.views));
+            vectors.extend(block.vectors);
+        }
+        assert_eq!(items, [1, 2, 3, 1, 2, 3, 1], "limit {limit}");
+        assert_eq!(vectors, expected.concat(), "limit {limit}");
+    }
+}
+
+#[tokio::test]
+async fn histograms_forget_what_is_erased_or_too_old() {
+    let bench = Bench::new().await;
+    let version = bench.judges.policies[0].hash();
+    for (name, bytes) in [("a.png", b"a"), ("b.png", b"b"), ("c.png", b"c")] {
+        bench.record(name, bytes, &[0.3, 0.1], 1).await;
+    }
+    let counted = async || {
+        let histograms = bench.store.score_histograms(&fingerprint(), &[version]).await;
+        histograms.expect("read").first().map_or(0, |histogram| histogram.total())
+    };
+    assert_eq!(counted().await, 3);
+    let item = ItemId::of_bytes(b"a");
+    bench.store.erase(item, &reviewer("ana"), Timestamp(2)).await.expect("erased");
+    assert_eq!(counted().await, 2);
+    let cutoffs = Cutoffs { verdicts: Some(Timestamp(1000)), ..Cutoffs::default() };
+    bench.store.expire(cutoffs, Timestamp(2000)).await.expect("deleted");
+    assert_eq!(counted().await, 0);
+}
+
+#[tokio::test]
+async fn recall_counts_what_policies_found_and_not_what_people_came_upon() {
+    let bench = Bench::new().await;
+    let ana = reviewer("ana");
+    bench.record("flagged.png", b"flagged", &[0.7, 0.1], 1).await;
+    bench.decide(Action::Remove, "ana", 2).await;
+    bench.record("missed.png", b"missed", &[0.1, 0.1], 3).await;
+    let missed = ItemId::of_bytes(b"missed");
+    bench.store.open_by_hand(missed, &ana, Timestamp(4)).await.expect("opened");
+    bench.decide(Action::Remove, "ana", 5).await;
+    let (found, samples) = bench.store.recall_samples().await.expect("read");
+    assert_eq!((found, samples.len()), (1, 0));
 }
