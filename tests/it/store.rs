@@ -839,8 +839,7 @@ async fn history_comes_in_blocks_of_whole_items_with_every_byte_of_their_vectors
         let mut judged = bench.judges.judged(&format!("{number}.png"), &bytes, &[0.1, 0.1]);
         // One to three views.
         judged.views = (0..=number % 3).map(|view| embedding(&[number, view])).collect();
-        expected
-            .push(judged.views.iter().flat_map(|view| view.to_f16_bytes()).collect::<Vec<u8>>());
+        expected.push(judged.views.iter().flat_map(Embedding::to_f16_bytes).collect::<Vec<u8>>());
         bench.judges.record(&bench.store, judged, 1).await;
     }
     for limit in [3, 4, 5, 100] {
@@ -868,7 +867,7 @@ async fn histograms_forget_what_is_erased_or_too_old() {
     }
     let counted = async || {
         let histograms = bench.store.score_histograms(&fingerprint(), &[version]).await;
-        histograms.expect("read").first().map_or(0, |histogram| histogram.total())
+        histograms.expect("read").first().map_or(0, modtool::moderation::ScoreHistogram::total)
     };
     assert_eq!(counted().await, 3);
     let item = ItemId::of_bytes(b"a");
