@@ -34,6 +34,13 @@ pub trait Encoder: Send + Sync {
     /// Batches of pictures that can be embedded at the same time; a further caller waits.
     fn lanes(&self) -> usize;
 
+    /// Loads what pictures need, where that is not loaded yet, and gives up what only texts need:
+    /// so that what is wrong with the model shows at the start, not with the first picture.
+    ///
+    /// # Errors
+    /// [`VisionError::Load`] and its like.
+    fn open_for_pictures(&self) -> Result<(), VisionError>;
+
     /// One embedding a picture, in order; any number of pictures (it batches inside).
     ///
     /// # Errors

@@ -2,7 +2,9 @@
 //!
 //! Everything is measured in one run, because machines differ and are noisy; the figure that
 //! counts is the ratio. The ideal is what the cores could do if they did nothing but hash, decode
-//! and encode: `cores / (hash + decode + encode)`, each cost measured alone, on one thread.
+//! and encode: `cores / (hash + decode + encode)`, each cost measured alone, on one thread. `start`
+//! is what a scan of one picture takes in a new workspace (engine, model, every prompt, tables);
+//! `steady` is the ratio without it, which is what a watcher does all day.
 //!
 //! `MODTOOL_BENCH_MODEL=FOLDER` measures with that model (a tenth of the small pictures then, and
 //! ONNX Runtime only); `benches/models/make_models.py` and `modtool model add` make such folders.
@@ -50,13 +52,15 @@ fn compare(small: bool, model: Option<PathBuf>) -> Answer<()> {
     let cores = std::thread::available_parallelism()?.get();
     println!("{cores} cores; pictures a second, and milliseconds of one core for each picture\n");
     println!(
-        "{:<20} {:<12} {:>8} {:>8} {:>8} {:>6}   {:>6} {:>7} {:>7}   {:>9}",
+        "{:<20} {:<12} {:>8} {:>8} {:>8} {:>6} {:>6} {:>7}   {:>6} {:>7} {:>7}   {:>9}",
         "set",
         "engine",
         "scan",
         "uncaged",
         "ideal",
         "ratio",
+        "steady",
+        "start s",
         "hash",
         "decode",
         "encode",
@@ -69,17 +73,23 @@ fn compare(small: bool, model: Option<PathBuf>) -> Answer<()> {
                 println!("{name:<20} {engine:<12} skipped: the engine was not found");
                 continue;
             };
-            let uncaged = scan(engine, set, "off")?;
+            let start = scan(engine, &one_of(set)?, "required")?.seconds;
+            let count = files_of(set)?.len() as f64;
+            let uncaged = count / scan(engine, set, "off")?.seconds;
             let scan = scan(engine, set, "required")?;
+            let rate = count / scan.seconds;
+            let steady = (count - 1.0) / (scan.seconds - start);
             let ideal = cores as f64 / (bare.hash + bare.decode + bare.encode);
             println!(
-                "{:<20} {:<12} {:>8.1} {:>8.1} {:>8.1} {:>6.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
+                "{:<20} {:<12} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {:>6.2} {:>7.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
                 name,
                 engine,
-                scan.rate,
-                uncaged.rate,
+                rate,
+                uncaged,
                 ideal,
-                scan.rate / ideal,
+                rate / ideal,
+                steady / ideal,
+                start,
                 bare.hash * 1e3,
                 bare.decode * 1e3,
                 bare.encode * 1e3,
@@ -164,8 +174,18 @@ fn core_seconds() -> f64 {
 }
 
 struct Scan {
-    rate: f64,
+    seconds: f64,
     peak_mib: f64,
+}
+
+/// A folder with the first picture of a set.
+fn one_of(set: &Path) -> Answer<PathBuf> {
+    let folder = set.with_extension("one");
+    std::fs::create_dir_all(&folder)?;
+    let all = files_of(set)?;
+    let first = all.first().ok_or("an empty set")?;
+    std::fs::copy(first, folder.join(first.file_name().ok_or("a file has a name")?))?;
+    Ok(folder)
 }
 
 /// The real binary, in a new workspace. `sandbox` is how the decoder is locked in.
@@ -194,8 +214,7 @@ fn scan(engine: &str, set: &Path, sandbox: &str) -> Answer<Scan> {
     if !matches!(ended.code(), Some(0 | 1)) {
         return Err(format!("modtool scan ended with {ended}").into());
     }
-    let rate = files_of(set)?.len() as f64 / start.elapsed().as_secs_f64();
-    Ok(Scan { rate, peak_mib })
+    Ok(Scan { seconds: start.elapsed().as_secs_f64(), peak_mib })
 }
 
 /// `VmHWM` of proc(5), in MiB.

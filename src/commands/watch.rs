@@ -23,7 +23,7 @@ use crate::pipeline::{
 };
 use crate::policy_file::PolicyFile;
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
-use crate::vision::{Model, ModelCard};
+use crate::vision::{Encoder, Model, ModelCard};
 
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
@@ -320,13 +320,16 @@ impl Opening {
             tokio::task::spawn_blocking(move || workspace::encoder_of(&config, &model)).await;
         let (encoder, found) = opened??;
         let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
+        let encoder: Arc<dyn Encoder> = encoder.into();
+        let pictures = Arc::clone(&encoder);
+        tokio::task::spawn_blocking(move || pictures.open_for_pictures()).await??;
         let card = encoder.model();
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
         let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
         info!(model = card.name, engine = %found, policies = policies.len(), "ready");
         engine.get_or_init(|| found.to_string());
         // Nobody takes it only when the run was stopped meanwhile.
-        let _ = give.send(Judging { encoder: encoder.into(), classifiers, judged_by });
+        let _ = give.send(Judging { encoder, classifiers, judged_by });
         Ok(())
     }
 }

@@ -21,11 +21,16 @@ pub(super) struct Towers {
     engine: Engine,
     options: EngineOptions,
     reader: TextReader,
-    image: Lanes,
-    /// Opened when the first text comes, where it is large, and given up when pictures do: texts
-    /// are embedded once, pictures all day.
-    text: Mutex<Option<Arc<Lanes>>>,
+    /// Images that can go through at the same time.
+    lanes: usize,
+    image: Slot,
+    /// Given up when pictures come: texts are embedded once, pictures all day.
+    text: Slot,
 }
+
+/// A network, opened at once where it is small, on first use where it is large: two large networks
+/// that load at the same time need twice their bytes at the same time.
+type Slot = Mutex<Option<Arc<Lanes>>>;
 
 /// All lanes' copies of a network may take so many bytes. A network that leaves no room for a
 /// second lane has layers that are large enough to be shared by threads.
@@ -76,14 +81,14 @@ impl Towers {
             let lanes = side_by_side(towers.map(|tower| move || open(tower)));
             let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
             let (text, image) = (lanes.remove(1), lanes.remove(0));
-            (image, Some(Arc::new(text)))
+            (Some(Arc::new(image)), Some(Arc::new(text)))
         } else {
-            // Two large networks that load at once need twice their bytes at once; and prompts
-            // that were embedded before need none of them.
-            (open(Tower::Image)?, None)
+            (None, None)
         };
+        let network = model.files.network(Tower::Image);
         Ok(Self {
-            image,
+            lanes: count_lanes(engine, options, &network),
+            image: Mutex::new(image),
             text: Mutex::new(text),
             model: model.clone(),
             engine: engine.clone(),
@@ -99,7 +104,12 @@ impl Encoder for Towers {
     }
 
     fn lanes(&self) -> usize {
-        self.image.count
+        self.lanes
+    }
+
+    fn open_for_pictures(&self) -> Result<(), VisionError> {
+        *lock(&self.text) = None;
+        self.opened(Tower::Image).map(|_lanes| ())
     }
 
     fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
@@ -111,7 +121,7 @@ impl Encoder for Towers {
             return Err(VisionError::PictureSize { found: other.size, expected });
         }
         let (dim, spec) = (self.model.card.embedding_dim, &self.model.card.image);
-        self.image.embed(pictures, dim, |session, names, batch| {
+        self.opened(Tower::Image)?.embed(pictures, dim, |session, names, batch| {
             let pixels = spec.planes(batch);
             let side = expected as usize;
             let shape = [batch.len(), 3, side, side];
@@ -123,7 +133,7 @@ impl Encoder for Towers {
     fn embed_texts(&self, texts: &[String]) -> Result<Vec<Embedding>, VisionError> {
         let tokens: Vec<Tokens> =
             texts.iter().map(|text| self.reader.read(text)).collect::<Result<_, _>>()?;
-        let lanes = self.text_lanes()?;
+        let lanes = self.opened(Tower::Text)?;
         let dim = self.model.card.embedding_dim;
         lanes.embed(&tokens, dim, |session, names, batch| {
             let ids: Vec<i64> = batch.iter().flat_map(|text| text.ids.iter().copied()).collect();
@@ -152,13 +162,29 @@ impl Encoder for Towers {
 }
 
 impl Towers {
-    fn text_lanes(&self) -> Result<Arc<Lanes>, VisionError> {
-        let mut text = lock(&self.text);
-        if let Some(lanes) = &*text {
+    fn opened(&self, tower: Tower) -> Result<Arc<Lanes>, VisionError> {
+        let slot = match tower {
+            Tower::Image => &self.image,
+            Tower::Text => &self.text,
+        };
+        let mut slot = lock(slot);
+        if let Some(lanes) = &*slot {
             return Ok(Arc::clone(lanes));
         }
-        let lanes = Lanes::open(&self.model, &self.engine, self.options, Tower::Text)?;
-        Ok(Arc::clone(text.insert(Arc::new(lanes))))
+        let lanes = Lanes::open(&self.model, &self.engine, self.options, tower)?;
+        Ok(Arc::clone(slot.insert(Arc::new(lanes))))
+    }
+}
+
+/// How many sessions of a network may run at the same time.
+fn count_lanes(engine: &Engine, options: EngineOptions, network: &Network) -> usize {
+    let room = MAX_COPIES / network.bytes().unwrap_or(u64::MAX).max(1);
+    match options.device {
+        Device::Cuda => 1,
+        Device::Auto | Device::Cpu if matches!(engine.found, FoundEngine::Tract { .. }) => {
+            options.threads
+        }
+        Device::Auto | Device::Cpu => usize::try_from(room).unwrap_or(1).clamp(1, options.threads),
     }
 }
 
@@ -180,14 +206,7 @@ impl Lanes {
             source,
         };
         let network = model.files.network(tower);
-        let room = MAX_COPIES / network.bytes().unwrap_or(u64::MAX).max(1);
-        let count = match options.device {
-            Device::Cuda => 1,
-            Device::Auto | Device::Cpu if on_tract => options.threads,
-            Device::Auto | Device::Cpu => {
-                usize::try_from(room).unwrap_or(1).clamp(1, options.threads)
-            }
-        };
+        let count = count_lanes(engine, options, &network);
         let threads = options.threads / count;
         let options = EngineOptions { threads, ..options };
         let (first, network, batch) = match session(engine, options, &network) {
