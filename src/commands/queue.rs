@@ -1,5 +1,7 @@
 //! `modtool queue`: what waits for a person, and decisions, for scripts.
 
+mod undo;
+
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -42,6 +44,8 @@ enum What {
     Show(ShowArgs),
     /// Approve, remove or escalate items; exit code 1 when one was not recorded
     Decide(DecideArgs),
+    /// Take back what you decided last; exit code 1 when there is nothing to take back
+    Undo(undo::UndoArgs),
 }
 
 #[derive(Debug, Args)]
@@ -134,6 +138,7 @@ pub(super) async fn run(args: QueueArgs, config: &Config) -> anyhow::Result<Exit
         What::List(args) => list(&args, &store).await?,
         What::Show(args) => show(&args, &store).await?,
         What::Decide(args) => decide(args, config, &store).await?,
+        What::Undo(args) => undo::run(args, config, &store).await?,
     };
     store.close().await;
     Ok(code)

@@ -75,6 +75,30 @@ fn what_waits_is_listed_and_decided_by_id_and_by_path() {
 }
 
 #[test]
+fn the_latest_decisions_are_taken_back_one_command_at_a_time() {
+    let workspace = flagged();
+    let rows = json(&workspace, &["queue", "list"], 0);
+    let [first, second] = [0, 1].map(|row: usize| rows[row]["item"].as_str().expect("an id"));
+    let decide = |item: &str, action: &str, who: &str| {
+        let decide = ["queue", "decide", item, "--action", action, "--reviewer", who];
+        json(&workspace, &decide, 0);
+    };
+    decide(first, "escalate", "ana");
+    decide(second, "remove", "ana");
+    let undo = ["queue", "undo", "--reviewer", "ana"];
+    let undone = json(&workspace, &undo, 0);
+    assert_eq!((&undone[0]["item"], &undone[0]["state"]), (&second.into(), &"open".into()));
+    assert_eq!((&undone[0]["undone"], &undone[0]["action"]), (&true.into(), &"remove".into()));
+    // Somebody with more say has decided since: both decisions stand.
+    decide(first, "approve", "bob");
+    let refused = json(&workspace, &undo, 1);
+    assert_eq!(refused[0]["decided_since"]["reviewer"], "bob");
+    let told = workspace.run(&["queue", "undo", "--reviewer", "eve"]).expect_code(1).out();
+    assert!(told.contains("eve has decided nothing"), "{told}");
+    assert_eq!(json(&workspace, &["queue", "list"], 0).len(), 1);
+}
+
+#[test]
 fn a_wrong_name_decides_nothing() {
     let workspace = flagged();
     let item =
