@@ -69,11 +69,12 @@ fn compare(small: bool, model: Option<PathBuf>) -> Answer<()> {
     let engines: &[_] = if model.is_some() { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
     for engine in engines {
         for (name, set) in &sets {
+            let one = one_of(set)?;
             let Some(bare) = bare_costs_in_child(engine, set)? else {
                 println!("{name:<20} {engine:<12} skipped: the engine was not found");
                 continue;
             };
-            let start = scan(engine, &one_of(set)?, "required")?.seconds;
+            let start = scan(engine, &one, "required")?.seconds;
             let count = files_of(set)?.len() as f64;
             let uncaged = count / scan(engine, set, "off")?.seconds;
             let scan = scan(engine, set, "required")?;
@@ -178,13 +179,17 @@ struct Scan {
     peak_mib: f64,
 }
 
-/// A folder with the first picture of a set.
+/// A folder with the first picture of a set. It stays: a file that was just written would be left
+/// alone until it has settled.
 fn one_of(set: &Path) -> Answer<PathBuf> {
     let folder = set.with_extension("one");
     std::fs::create_dir_all(&folder)?;
     let all = files_of(set)?;
     let first = all.first().ok_or("an empty set")?;
-    std::fs::copy(first, folder.join(first.file_name().ok_or("a file has a name")?))?;
+    let copy = folder.join(first.file_name().ok_or("a file has a name")?);
+    if !copy.exists() {
+        std::fs::copy(first, copy)?;
+    }
     Ok(folder)
 }
 
