@@ -31,6 +31,10 @@ bench:
 bench-review:
     cargo bench --bench review
 
+# `policy diff` and `backtest` over a million stored items, beside the reading alone (4 minutes)
+bench-history:
+    cargo bench --bench history
+
 # Crashes, bombs, bursts, attacks in long runs (two hours): what docs/reliability.md tells
 torture:
     MODTOOL_LONG=1 cargo test --locked --test it -- --nocapture --test-threads 2 crash:: moves:: bombs:: sandbox:: backup:: burst lost

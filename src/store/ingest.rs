@@ -566,7 +566,11 @@ async fn write_one(
         if held {
             wish_held(transaction, item, &judged.sighting, task, at).await?;
         }
-    } else if outcome == Outcome::Allow && waiting.is_none() && history.last_action.is_none() {
+    } else if outcome == Outcome::Allow
+        && !flags
+        && waiting.is_none()
+        && history.last_action.is_none()
+    {
         task_opened = sample(transaction, item, sighting, judged, at, batch).await?;
     }
     batch.events.push(AuditEvent {
