@@ -2,6 +2,8 @@
 //!
 //! Errors end up here, are printed once with what to do next, and become an exit code.
 
+mod adapt;
+mod adapters;
 mod audit;
 mod backup;
 mod bank;
@@ -14,6 +16,7 @@ mod eval;
 mod export;
 mod hooks;
 mod init;
+mod labels;
 mod model;
 mod no_reports;
 mod output;
@@ -76,6 +79,7 @@ enum Command {
     Policy(policy::PolicyArgs),
     Eval(eval::EvalArgs),
     Bank(bank::BankArgs),
+    Adapt(adapt::AdaptArgs),
     Rescore(rescore::RescoreArgs),
     Quarantine(quarantine::QuarantineArgs),
     Restore(quarantine::RestoreArgs),
@@ -148,6 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Policy(args) => policy::run(args, &config).await,
             Command::Eval(args) => eval::run(&args, &config),
             Command::Bank(args) => bank::run(args, &config).await,
+            Command::Adapt(args) => adapt::run(args, &config).await,
             Command::Rescore(args) => rescore::run(&args, &config).await,
             Command::Quarantine(args) => quarantine::list(&args, &config).await,
             Command::Restore(args) => quarantine::restore(&args, &config).await,

@@ -247,6 +247,11 @@ impl Config {
         self.workspace.join("quarantine")
     }
 
+    /// The folder of what was learned in the workspace; it need not exist.
+    pub fn adapters(&self) -> PathBuf {
+        self.workspace.join("adapters")
+    }
+
     /// The folder of policies of the workspace; it need not exist.
     pub fn policies(&self) -> PathBuf {
         self.workspace.join("policies")

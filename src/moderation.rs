@@ -3,6 +3,7 @@
 //! No I/O, no async, no clock and no serde in here: everything is a value or a pure
 //! function over values, so every rule of the tool can be tested without a file or a model.
 
+pub mod adapter;
 pub mod audit;
 pub mod bank;
 pub mod embedding;
@@ -21,6 +22,7 @@ pub mod score;
 pub mod stats;
 pub mod verdict;
 
+pub use adapter::Adapter;
 pub use audit::{AuditEvent, AuditKind, ChainHash};
 pub use bank::{Bank, BankKey, BankMatch, BankSource, BankState, BankTwin, Likeness, Weighed};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};

@@ -277,6 +277,7 @@ fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, V
         arming,
         inherit: written.inherit,
         calibration,
+        adapter: None,
     };
     let all_prompts = written.prompts.iter().chain(&written.contrast);
     Ok(PolicyFile {

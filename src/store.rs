@@ -76,6 +76,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (9, "signals", include_str!("../migrations/sqlite/0009_signals.sql")),
     (10, "filters", include_str!("../migrations/sqlite/0010_filters.sql")),
     (11, "bank", include_str!("../migrations/sqlite/0011_bank.sql")),
+    (14, "adapters", include_str!("../migrations/sqlite/0014_adapters.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

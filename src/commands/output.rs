@@ -58,15 +58,21 @@ impl VerdictLine<'_> {
     }
 }
 
-/// `[{"id","score","outcome","prompt"}]`.
+/// `[{"id","score","outcome","prompt"}]`, and `adapter` and `mode` where something that was learned
+/// changed the score.
 pub(super) fn policies_json(policies: &[PolicyVerdict]) -> Value {
     let policy = |policy: &PolicyVerdict| {
-        json!({
+        let mut object = json!({
             "id": policy.policy.as_str(),
             "score": number(f64::from(policy.score)),
             "outcome": policy.outcome.as_str(),
             "prompt": policy.prompt,
-        })
+        });
+        if let (Some(object), Some(adapter)) = (object.as_object_mut(), &policy.adapter) {
+            object.insert("adapter".into(), adapter.as_str().into());
+            object.insert("mode".into(), policy.mode.as_str().into());
+        }
+        object
     };
     policies.iter().map(policy).collect()
 }

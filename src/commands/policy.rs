@@ -37,6 +37,8 @@ enum What {
     Test(test::TestArgs),
 }
 
+pub(super) use compare::between;
+
 pub(super) async fn run(args: PolicyArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match args.what {
         What::Check(args) => check::run(&args, config),

@@ -15,6 +15,7 @@ use crate::policy_file::{PolicyFile, PolicyProblems};
 use crate::store::{JudgedBy, Store};
 use crate::vision::Encoder;
 
+use super::adapters::Adapters;
 use super::watch::Run;
 use super::workspace;
 
@@ -28,18 +29,25 @@ pub(super) struct PolicyFiles {
     handled: Option<Texts>,
     /// Seen once: an editor may be in the middle of writing it.
     seen: Option<Texts>,
+    /// There was no folder of policies at the start.
+    starter: bool,
+    load: Load,
 }
+
+/// How the policies are read: with what runs in the background, or without.
+type Load = fn(&Config) -> Result<Vec<PolicyFile>, PolicyProblems>;
 
 impl PolicyFiles {
     /// As they are now.
-    pub(super) fn of(config: Config) -> Self {
-        Self { handled: texts(&config.policies()), seen: None, config }
+    pub(super) fn of(config: Config, load: Load) -> Self {
+        let starter = !config.policies().exists();
+        Self { handled: texts(&config, starter), seen: None, starter, load, config }
     }
 
     /// The policies, or what is wrong with them, when the files are other ones than at the last
     /// answer; only what stays the same for two looks is what somebody meant to write.
     pub(super) fn look(&mut self) -> Option<Result<Vec<PolicyFile>, PolicyProblems>> {
-        let found = texts(&self.config.policies());
+        let found = texts(&self.config, self.starter);
         if found == self.handled {
             self.seen = None;
             return None;
@@ -49,9 +57,9 @@ impl PolicyFiles {
             return None;
         }
         self.seen = None;
-        let files = workspace::policies(&self.config);
+        let files = (self.load)(&self.config);
         // Written again while it was read: the next look takes it.
-        if texts(&self.config.policies()) != found {
+        if texts(&self.config, self.starter) != found {
             return None;
         }
         self.handled = found;
@@ -75,8 +83,8 @@ struct Reloader {
 /// When the policies can't be read now.
 pub(super) fn watching(config: Config, run: &Run) -> anyhow::Result<Reload> {
     let rescores = config.actions.rescore_on_change;
-    let watched = PolicyFiles::of(config);
-    let files = workspace::policies(&watched.config)?;
+    let watched = PolicyFiles::of(config, workspace::judging_policies);
+    let files = workspace::judging_policies(&watched.config)?;
     let mut reloader = Reloader {
         files: watched,
         rescores,
@@ -159,9 +167,26 @@ impl Drop for Reloader {
     }
 }
 
+/// What verdicts depend on, as it is now: every policy file, and which adapters are in use. `None`
+/// where nothing is known, and so nothing changes.
+fn texts(config: &Config, starter: bool) -> Option<Texts> {
+    let log = Adapters::of(config).log();
+    let in_use = std::fs::read(&log).ok().map(|text| (log, text));
+    let written = policy_texts(&config.policies());
+    match (written, in_use) {
+        (Some(mut texts), in_use) => {
+            texts.extend(in_use);
+            Some(texts)
+        }
+        // A folder that went away is no wish for the starter policies.
+        (None, Some(in_use)) if starter && !config.policies().exists() => Some(vec![in_use]),
+        (None, _) => None,
+    }
+}
+
 /// Every policy file as it is now; `None` where there is no folder, or it can't be read whole (a
 /// file that is being renamed): then nothing is known, and nothing changes.
-fn texts(folder: &Path) -> Option<Texts> {
+fn policy_texts(folder: &Path) -> Option<Texts> {
     let mut texts = Vec::new();
     let entries = match std::fs::read_dir(folder) {
         Ok(entries) => entries,

@@ -32,7 +32,7 @@ pub(super) struct RescoreArgs {
 }
 
 pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let files = workspace::policies(config)?;
+    let files = workspace::judging_policies(config)?;
     let store = Arc::new(workspace::existing_store(config).await?);
     let card = workspace::model(config)?.card;
     let classifiers = workspace::classifiers_from(&store, config, &files).await?;

@@ -47,7 +47,7 @@ pub(super) async fn run(args: &ScoreArgs, config: &Config) -> anyhow::Result<Exi
 }
 
 async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let files = workspace::policies(config)?;
+    let files = workspace::judging_policies(config)?;
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let card = encoder.model().clone();
@@ -93,7 +93,10 @@ fn print_verdict(format: OutputFormat, judged: &Judged, card: &ModelCard) -> io:
                 format!("{:.3}", policy.score),
                 policy.outcome.to_string(),
                 policy.mode.to_string(),
-                policy.prompt.clone(),
+                match &policy.adapter {
+                    None => policy.prompt.clone(),
+                    Some(adapter) => format!("{} (adapted: {adapter})", policy.prompt),
+                },
             ]
         })
         .collect();

@@ -172,7 +172,7 @@ impl Run {
         settle: SettleTimes,
     ) -> anyhow::Result<Self> {
         let json_log = config.json_log;
-        let files = workspace::policies(&config)?;
+        let files = workspace::judging_policies(&config)?;
         if files.is_empty() {
             warn!(
                 folder = %config.policies().display(),

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::warn;
 
-use super::UsageError;
+use super::{UsageError, adapters};
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::moderation::escape::escape_path;
@@ -20,8 +20,19 @@ use crate::store::{Store, StoreSettings};
 use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
 use crate::vision::{DecoderPool, Encoder, Limits, Model, ModelCard, SandboxMode, model, sandbox};
 
-/// The workspace's policies, or the starter policies where it has no folder of them.
+/// The policies that are in force: as they are written, each with what was learned for it and is
+/// in use.
 pub(super) fn policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    adapters::in_force(config, written_policies(config)?)
+}
+
+/// The same, and a background policy for each adapter that only runs along: for what records.
+pub(super) fn judging_policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
+    adapters::with_shadows(config, written_policies(config)?)
+}
+
+/// The workspace's policies, or the starter policies where it has no folder of them.
+pub(super) fn written_policies(config: &Config) -> Result<Vec<PolicyFile>, PolicyProblems> {
     let defaults = defaults(config);
     let folder = config.policies();
     if folder.exists() {
@@ -171,6 +182,16 @@ pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
         escape_path(&folder)
     );
     Ok(model::load_dir(&folder)?)
+}
+
+/// The fingerprint of the model in use, without reading its networks.
+pub(super) fn fingerprint(config: &Config) -> anyhow::Result<Fingerprint> {
+    if config.model == "builtin" {
+        return Ok(model::builtin()?.card.fingerprint);
+    }
+    let folder = model_folder(config);
+    let read = model::fingerprint_of(&folder);
+    read.with_context(|| format!("the model {} can't be read", escape_path(&folder)))
 }
 
 fn model_folder(config: &Config) -> PathBuf {

@@ -95,7 +95,7 @@ impl ManyScorer {
                 vectors.push(Embedding::from_f16_bytes(one)?);
             }
             self.multiply(&vectors, &mut cosines);
-            for row in cosines.chunks_exact(self.prompts).take(vectors.len()) {
+            for (row, vector) in cosines.chunks_exact(self.prompts).zip(&vectors) {
                 let start = scores.len();
                 for (index, classifier) in self.classifiers.iter().enumerate() {
                     let (first, columns) = (self.scored_as[index], &self.columns[index]);
@@ -103,9 +103,14 @@ impl ManyScorer {
                         scores.push(scores[start + first]);
                         continue;
                     }
+                    // What an adapter does to a vector is no product with prompts.
+                    if classifier.policy.adapter.is_some() {
+                        scores.push(classifier.adapted_score(vector));
+                        continue;
+                    }
                     own.clear();
                     own.extend(columns.iter().map(|column| row[*column]));
-                    scores.push(classifier.score_of_cosines(&own));
+                    scores.push(classifier.words_of_cosines(&own));
                 }
             }
         }

@@ -2,10 +2,12 @@
 
 use std::fmt;
 use std::path::Path;
+use std::sync::Arc;
 
 use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 
+use super::adapter::Adapter;
 use super::embedding::Fingerprint;
 use super::measure::{Calibration, Share};
 use super::verdict::Outcome;
@@ -47,6 +49,8 @@ pub struct Policy {
     pub inherit: bool,
     /// How scores become probabilities, if that was fitted.
     pub calibration: Option<FittedCalibration>,
+    /// What was learned from labelled pictures, if that is in use.
+    pub adapter: Option<Arc<Adapter>>,
 }
 
 impl Policy {
@@ -119,6 +123,35 @@ impl Policy {
         for template in &self.templates {
             field("template", template.as_bytes());
         }
+        if let Some(adapter) = &self.adapter {
+            field("adapter", &adapter.digest());
+        }
+    }
+
+    /// The same with what was learned, or refused when that was learned for other prompts or
+    /// another model; `fingerprint` is that of the model in use.
+    ///
+    /// # Errors
+    /// [`ForeignAdapter`] saying what it was learned for.
+    pub fn adapted(
+        &self,
+        adapter: &Arc<Adapter>,
+        fingerprint: &Fingerprint,
+    ) -> Result<Self, ForeignAdapter> {
+        let plain = Self { adapter: None, ..self.clone() };
+        let name = || adapter.name();
+        if adapter.policy != self.id {
+            let (adapter, policy) = (name(), adapter.policy.clone());
+            return Err(ForeignAdapter::Policy { adapter, policy });
+        }
+        if adapter.fingerprint != *fingerprint {
+            let (made_for, in_use) = (adapter.fingerprint.clone(), fingerprint.clone());
+            return Err(ForeignAdapter::Model { adapter: name(), made_for, in_use });
+        }
+        if adapter.fitted_for != plain.fitted_for(fingerprint) {
+            return Err(ForeignAdapter::Prompts { adapter: name() });
+        }
+        Ok(Self { adapter: Some(Arc::clone(adapter)), ..plain })
     }
 
     /// What a calibration that is fitted now belongs to.
@@ -133,6 +166,38 @@ impl Policy {
         (fitted.fitted_for == self.fitted_for(fingerprint))
             .then(|| fitted.calibration.probability(score))
     }
+}
+
+/// An adapter that must not be used here.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ForeignAdapter {
+    /// For another policy.
+    #[error("{adapter} was learned for the policy {policy}")]
+    Policy {
+        /// Its name.
+        adapter: PolicyId,
+        /// What it was learned for.
+        policy: PolicyId,
+    },
+    /// For another model.
+    #[error(
+        "{adapter} was learned for the model {}, and {} is in use: vectors of different models \
+         are never mixed", made_for.short(), in_use.short()
+    )]
+    Model {
+        /// Its name.
+        adapter: PolicyId,
+        /// What it was learned for.
+        made_for: Fingerprint,
+        /// What is in use.
+        in_use: Fingerprint,
+    },
+    /// For other prompts, templates or scoring.
+    #[error("{adapter} was learned for other prompts of this policy; learn again")]
+    Prompts {
+        /// Its name.
+        adapter: PolicyId,
+    },
 }
 
 /// Every part is preceded by its length, so that no two lists of fields hash alike.
@@ -452,6 +517,7 @@ pub(crate) mod tests {
             arming: Arming::default(),
             inherit: false,
             calibration: None,
+            adapter: None,
         }
     }
 

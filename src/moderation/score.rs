@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use super::adapter::Learned;
 use super::embedding::{Embedding, EmbeddingError};
 use super::policy::{Policy, Scoring};
 
@@ -63,6 +64,8 @@ pub struct PolicyScore {
     pub view: usize,
     /// Every prompt's part in the winning view: violating prompts first, in the policy's order.
     pub shares: Vec<PromptShare>,
+    /// Where an adapter is in use: the score of that view by the words alone.
+    pub words: Option<f32>,
 }
 
 impl PolicyScore {
@@ -88,11 +91,14 @@ struct EmbeddedPrompt {
     contrast: bool,
     ln_weight: f64,
     embedding: Embedding,
+    /// As an adapter has it, where one changes it.
+    adapted: Option<Embedding>,
 }
 
 impl Classifier {
     /// `text_embeddings` are those of [`Policy::expanded_texts`], in that order; the templates of
-    /// one prompt are averaged and normalised again (prompt ensembling).
+    /// one prompt are averaged and normalised again (prompt ensembling). They are the model's own:
+    /// what an adapter of the policy changes is done here.
     ///
     /// # Errors
     /// [`EmbeddingError::NoDirection`] when a prompt's templates cancel out or one is missing.
@@ -105,11 +111,17 @@ impl Classifier {
         let prompts = policy
             .all_prompts()
             .map(|(prompt, contrast)| {
+                let embedding = Embedding::mean(ensembles.next().unwrap_or_default())?;
+                let adapted = match policy.adapter.as_ref().map(|adapter| &adapter.learned) {
+                    Some(Learned::LowRank { text, .. }) => Some(text.apply(&embedding)?),
+                    Some(Learned::Probe { .. }) | None => None,
+                };
                 Ok(EmbeddedPrompt {
                     text: prompt.text.clone(),
                     contrast,
                     ln_weight: f64::from(prompt.weight).ln(),
-                    embedding: Embedding::mean(ensembles.next().unwrap_or_default())?,
+                    embedding,
+                    adapted,
                 })
             })
             .collect::<Result<_, EmbeddingError>>()?;
@@ -119,32 +131,95 @@ impl Classifier {
     /// Scores an item by its views; `None` when there is no view to score.
     ///
     /// With `contrast` scoring a view's score is the softmax mass of the violating prompts among
-    /// all prompts; with `independent` it is the largest sigmoid of the violating prompts.
+    /// all prompts; with `independent` it is the largest sigmoid of the violating prompts. An
+    /// adapter changes the log-odds of that.
     pub fn score(&self, views: &[Embedding]) -> Option<PolicyScore> {
-        views
-            .iter()
-            .enumerate()
-            .map(|(view, embedding)| {
-                let shares = self.shares(embedding);
-                let violating = shares.iter().filter(|share| !share.contrast);
-                let score = self.score_of(violating.map(|share| share.share));
-                PolicyScore { score, view, shares }
-            })
-            .max_by(|a, b| a.score.total_cmp(&b.score))
+        let score = |(view, embedding)| self.score_of_view(view, embedding);
+        views.iter().enumerate().map(score).max_by(|a, b| a.score.total_cmp(&b.score))
     }
 
-    /// The embeddings of all prompts (templates averaged): violating ones first, in order.
+    fn score_of_view(&self, view: usize, picture: &Embedding) -> PolicyScore {
+        let learned = self.policy.adapter.as_ref().map(|adapter| &adapter.learned);
+        let cosines = self.cosines(learned, picture);
+        let shares = self.shares(&cosines);
+        let Some(learned) = learned else {
+            let violating = shares.iter().filter(|share| !share.contrast);
+            let score = self.score_of(violating.map(|share| share.share));
+            return PolicyScore { score, view, shares, words: None };
+        };
+        let score = adapted_score(self.adapted_log_odds(Some(learned), picture));
+        let words = self.words_of_cosines(&self.cosines(None, picture));
+        PolicyScore { score, view, shares, words: Some(words) }
+    }
+
+    /// The embeddings of all prompts (templates averaged): violating ones first, in order. They
+    /// are the model's own, without what an adapter changes.
     pub fn prompt_embeddings(&self) -> impl Iterator<Item = &Embedding> {
         self.prompts.iter().map(|prompt| &prompt.embedding)
     }
 
+    /// The logarithms of the prompts' weights, in the same order.
+    pub(super) fn ln_weights(&self) -> impl Iterator<Item = f64> {
+        self.prompts.iter().map(|prompt| prompt.ln_weight)
+    }
+
+    /// How this model's cosines become logits.
+    pub(super) fn logit_scale(&self) -> LogitScale {
+        self.logit_scale
+    }
+
     /// The score of one view whose cosines to [`Classifier::prompt_embeddings`] are known: the
-    /// same number as [`Classifier::score`], without saying where it came from.
-    #[expect(clippy::cast_possible_truncation, reason = "shares are kept as f32")]
-    pub fn score_of_cosines(&self, cosines: &[f32]) -> f32 {
+    /// same number as [`Classifier::score`] without an adapter, without saying where it came from.
+    pub fn words_of_cosines(&self, cosines: &[f32]) -> f32 {
         let shares = self.shares_of_logits(&self.logits(cosines));
         let violating = self.prompts.iter().zip(shares).filter(|(prompt, _)| !prompt.contrast);
+        #[expect(clippy::cast_possible_truncation, reason = "shares are kept as f32")]
         self.score_of(violating.map(|(_, share)| share as f32))
+    }
+
+    /// The adapted score of one view, the same number as [`Classifier::score`].
+    pub(super) fn adapted_score(&self, picture: &Embedding) -> f32 {
+        let learned = self.policy.adapter.as_ref().map(|adapter| &adapter.learned);
+        adapted_score(self.adapted_log_odds(learned, picture))
+    }
+
+    /// The log-odds that the words alone give: of the violating prompts' mass against that of the
+    /// others with `contrast` scoring, and the largest logit with `independent`.
+    pub(super) fn plain_log_odds(&self, picture: &Embedding) -> f64 {
+        self.adapted_log_odds(None, picture)
+    }
+
+    /// The same as something learned changes it, for this policy and this model.
+    pub(super) fn adapted_log_odds(&self, learned: Option<&Learned>, picture: &Embedding) -> f64 {
+        let logits = self.logits(&self.cosines(learned, picture));
+        let violating = self.policy.prompts.len();
+        let (ours, others) = logits.split_at(violating);
+        let odds = match self.policy.scoring {
+            Scoring::Contrast => log_sum_exp(ours) - log_sum_exp(others),
+            Scoring::Independent => ours.iter().copied().fold(f64::NEG_INFINITY, f64::max),
+        };
+        match learned {
+            None => odds,
+            Some(Learned::LowRank { scale, offset, .. }) => scale * odds + offset,
+            Some(Learned::Probe { scale, direction, offset }) => {
+                let along = direction.iter().zip(picture.as_slice());
+                let along: f64 = along.map(|(w, x)| f64::from(*w) * f64::from(*x)).sum();
+                scale * odds + along + offset
+            }
+        }
+    }
+
+    fn cosines(&self, learned: Option<&Learned>, picture: &Embedding) -> Vec<f32> {
+        let Some(Learned::LowRank { image, text, .. }) = learned else {
+            return self.prompts.iter().map(|prompt| prompt.embedding.cosine(picture)).collect();
+        };
+        // What cancels out altogether has no cosine; as NaN it ends in Review.
+        let Ok(turned) = image.apply(picture) else { return vec![f32::NAN; self.prompts.len()] };
+        let cosine = |prompt: &EmbeddedPrompt| match &prompt.adapted {
+            Some(adapted) => adapted.cosine(&turned),
+            None => text.apply(&prompt.embedding).map_or(f32::NAN, |said| said.cosine(&turned)),
+        };
+        self.prompts.iter().map(cosine).collect()
     }
 
     fn score_of(&self, violating: impl Iterator<Item = f32>) -> f32 {
@@ -174,10 +249,8 @@ impl Classifier {
     }
 
     #[expect(clippy::cast_possible_truncation, reason = "shares and logits are kept as f32")]
-    fn shares(&self, picture: &Embedding) -> Vec<PromptShare> {
-        let cosines: Vec<f32> =
-            self.prompts.iter().map(|prompt| prompt.embedding.cosine(picture)).collect();
-        let logits = self.logits(&cosines);
+    fn shares(&self, cosines: &[f32]) -> Vec<PromptShare> {
+        let logits = self.logits(cosines);
         let shares = self.shares_of_logits(&logits);
         self.prompts
             .iter()
@@ -186,7 +259,7 @@ impl Classifier {
             .map(|((prompt, cosine), (logit, share))| PromptShare {
                 text: prompt.text.clone(),
                 contrast: prompt.contrast,
-                cosine,
+                cosine: *cosine,
                 logit: *logit as f32,
                 share: share as f32,
             })
@@ -194,10 +267,23 @@ impl Classifier {
     }
 }
 
+#[expect(clippy::cast_possible_truncation, reason = "scores are kept as f32")]
+fn adapted_score(log_odds: f64) -> f32 {
+    sigmoid(log_odds) as f32
+}
+
+/// `ln Σ e^logit`, without overflow.
+pub(super) fn log_sum_exp(logits: &[f64]) -> f64 {
+    let largest = logits.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    largest + logits.iter().map(|logit| (logit - largest).exp()).sum::<f64>().ln()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moderation::policy::{Prompt, tests::policy};
+    use crate::moderation::adapter::{Adapter, Side};
+    use crate::moderation::embedding::Fingerprint;
+    use crate::moderation::policy::{ForeignAdapter, Prompt, tests::policy};
     use proptest::prelude::*;
 
     fn unit(vector: &[f32]) -> Embedding {
@@ -256,6 +342,65 @@ mod tests {
         let classifier = classifier(two, texts);
         let score = classifier.score(&[unit(&[1.0, 1.0])]).expect("one view");
         assert!((score.shares[0].cosine - 1.0).abs() < 1e-6);
+    }
+
+    fn adapted(learned: Learned) -> Classifier {
+        let policy = policy("weapons");
+        let fingerprint = Fingerprint("f".repeat(64));
+        let fitted_for = policy.fitted_for(&fingerprint);
+        let id = policy.id.clone();
+        let adapter = Adapter::new(id, fingerprint.clone(), fitted_for, learned);
+        let policy = policy.adapted(&Arc::new(adapter), &fingerprint).expect("made for it");
+        classifier(policy, &[&[1.0, 0.0], &[0.0, 1.0]])
+    }
+
+    #[test]
+    fn an_adapter_that_learned_nothing_changes_nothing() {
+        let plain = classifier(policy("weapons"), &[&[1.0, 0.0], &[0.0, 1.0]]);
+        let nothing = Side { down: vec![0.5, -0.5], up: vec![0.0, 0.0] };
+        let probe = Learned::Probe { scale: 1.0, direction: vec![0.0, 0.0], offset: 0.0 };
+        let side = nothing.clone();
+        let low_rank = Learned::LowRank { image: nothing, text: side, scale: 1.0, offset: 0.0 };
+        for learned in [probe, low_rank] {
+            let adapted = adapted(learned);
+            for picture in [[0.8, 0.6], [0.1, 1.0], [-1.0, 0.2]] {
+                let (words, adapted) =
+                    (plain.score(&[unit(&picture)]), adapted.score(&[unit(&picture)]));
+                let (words, adapted) = (words.expect("a view"), adapted.expect("a view"));
+                assert!((words.score - adapted.score).abs() < 1e-5, "{words:?} {adapted:?}");
+                assert!(adapted.words.is_some_and(|same| (same - words.score).abs() < 1e-6));
+            }
+        }
+    }
+
+    #[test]
+    fn an_adapter_changes_the_log_odds_and_the_version() {
+        let plain = classifier(policy("weapons"), &[&[1.0, 0.0], &[0.0, 1.0]]);
+        let probe = Learned::Probe { scale: 0.5, direction: vec![0.0, 3.0], offset: -1.0 };
+        let changed = adapted(probe);
+        let score = changed.score(&[unit(&[0.8, 0.6])]).expect("one view");
+        // Log-odds by the words: 10 · (0.8 − 0.6) = 2.
+        let expected = sigmoid(0.5 * 2.0 + 3.0 * 0.6 - 1.0);
+        assert!((f64::from(score.score) - expected).abs() < 1e-6, "{}", score.score);
+        assert_ne!(changed.policy.hash(), plain.policy.hash());
+        assert_ne!(changed.policy.scoring_hash(), plain.policy.scoring_hash());
+    }
+
+    #[test]
+    fn an_adapter_of_another_model_or_other_prompts_is_refused() {
+        let (mine, other) = (Fingerprint("f".repeat(64)), Fingerprint("0".repeat(64)));
+        let mut weapons = policy("weapons");
+        let learned = Learned::Probe { scale: 1.0, direction: vec![0.0; 2], offset: 0.0 };
+        let fitted_for = weapons.fitted_for(&mine);
+        let adapter = Adapter::new(weapons.id.clone(), mine.clone(), fitted_for, learned);
+        let adapter = Arc::new(adapter);
+        assert!(weapons.adapted(&adapter, &mine).is_ok());
+        let refused = weapons.adapted(&adapter, &other).expect_err("another model");
+        assert!(matches!(refused, ForeignAdapter::Model { .. }), "{refused}");
+        weapons.prompts[0].text = "a sword".into();
+        let refused = weapons.adapted(&adapter, &mine).expect_err("other prompts");
+        assert!(matches!(refused, ForeignAdapter::Prompts { .. }), "{refused}");
+        assert!(policy("smoking").adapted(&adapter, &mine).is_err());
     }
 
     #[test]

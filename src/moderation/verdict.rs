@@ -120,6 +120,8 @@ pub struct PolicyVerdict {
     pub outcome: Outcome,
     /// The violating prompt with the largest share.
     pub prompt: String,
+    /// What was learned from examples and changed the score, by its name.
+    pub adapter: Option<PolicyId>,
 }
 
 impl PolicyVerdict {
@@ -133,6 +135,7 @@ impl PolicyVerdict {
             score: score.score,
             outcome: policy.judge(score.score),
             prompt: score.top_prompt().map(|share| share.text.clone()).unwrap_or_default(),
+            adapter: policy.adapter.as_ref().map(|adapter| adapter.name()),
         }
     }
 
@@ -264,6 +267,7 @@ mod tests {
             score,
             outcome: Outcome::Review,
             prompt: String::new(),
+            adapter: None,
         };
         let verdict = Verdict {
             outcome: Outcome::Review,

@@ -95,8 +95,9 @@ fn tell(one: &Judged, recorded: &Recorded) {
     if let Some(heaviest) = heaviest {
         let (policy, score) = (heaviest.policy.as_str(), two_digits(heaviest.score));
         let prompt = heaviest.prompt.as_str();
+        let adapter = heaviest.adapter.as_ref().map(ToString::to_string);
         let reason = recorded.reason.as_ref().map(ToString::to_string);
-        warn!(outcome, path, item, policy, score, prompt, reason, signals, "verdict");
+        warn!(outcome, path, item, policy, score, prompt, adapter, reason, signals, "verdict");
     } else if let Some(reason) = &recorded.reason {
         let reason = escape(reason.to_string().as_bytes());
         if recorded.outcome == Outcome::Allow {

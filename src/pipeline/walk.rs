@@ -13,7 +13,7 @@ use super::file::stat_of;
 pub struct Excluded(Vec<PathBuf>);
 
 impl Excluded {
-    /// The workspace's database (with its journals), settings, policies, quarantine and vectors.
+    /// The workspace's database (with its journals), settings, policies, adapters, quarantine and vectors.
     pub fn own_files_of(workspace: &Path) -> Self {
         let own = [
             "modtool.yaml",
@@ -21,6 +21,7 @@ impl Excluded {
             "modtool.db-wal",
             "modtool.db-shm",
             "policies",
+            "adapters",
             "quarantine",
             "vectors",
         ];

@@ -393,13 +393,15 @@ async fn number_judges(
         let hash = policy.hash();
         // Severity is no part of the hash, because it can't change a verdict; the latest counts.
         let row = sqlx::query(
-            "INSERT INTO policy_versions (hash, policy, severity, mode) VALUES (?, ?, ?, ?)
+            "INSERT INTO policy_versions (hash, policy, severity, mode, adapter)
+             VALUES (?, ?, ?, ?, ?)
              ON CONFLICT (hash) DO UPDATE SET severity = excluded.severity RETURNING id",
         )
         .bind(hash.0.as_slice())
         .bind(policy.id.as_str())
         .bind(severity_number(policy.severity))
         .bind(policy.mode.as_str())
+        .bind(policy.adapter.as_ref().map(|adapter| adapter.name().to_string()))
         .fetch_one(&mut **transaction)
         .await?;
         let hold = (policy.on_block == OnBlock::Hold && policy.mode == Mode::Live)

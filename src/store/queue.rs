@@ -376,7 +376,7 @@ fn page_statement(filter: &QueueFilter) -> String {
 
 /// Binds: policy set, item, model.
 pub(super) const POLICY_VERDICTS_OF_A_SIGHTING: &str =
-    "SELECT p.policy, p.hash, p.severity, p.mode, v.score, v.outcome, v.prompt
+    "SELECT p.policy, p.hash, p.severity, p.mode, p.adapter, v.score, v.outcome, v.prompt
      FROM policy_sets AS m
      JOIN policy_versions AS p ON p.id = m.policy_version
      JOIN verdicts AS v ON v.policy_version = p.id

@@ -119,7 +119,7 @@ pub(super) fn perceptual_hash_of(row: &SqliteRow) -> Result<Option<PerceptualHas
     Ok(Some(PerceptualHash::from_bytes(forms, quality).ok_or_else(torn)?))
 }
 
-/// Columns: policy, hash, severity, mode, score, outcome, prompt.
+/// Columns: policy, hash, severity, mode, adapter, score, outcome, prompt.
 pub(super) fn policy_verdict_of(row: &SqliteRow) -> Result<PolicyVerdict, RowError> {
     let mode: String = row.try_get("mode")?;
     Ok(PolicyVerdict {
@@ -130,6 +130,7 @@ pub(super) fn policy_verdict_of(row: &SqliteRow) -> Result<PolicyVerdict, RowErr
         score: narrow(row.try_get("score")?),
         outcome: outcome_of(row.try_get("outcome")?)?,
         prompt: row.try_get("prompt")?,
+        adapter: row.try_get::<Option<String>, _>("adapter")?.map(policy_id_of).transpose()?,
     })
 }
 

@@ -18,6 +18,7 @@ use sha2::{Digest, Sha256};
 
 use super::tokenize::TextSpec;
 use super::{ModelCard, Tower, VisionError};
+use crate::moderation::Fingerprint;
 use manifest::Manifest;
 
 pub use builtin::builtin;
@@ -105,6 +106,14 @@ pub fn load_dir(dir: &Path) -> Result<Model, VisionError> {
         only_listed_weights(&dir.join(tower.file_name()), &manifest)?;
     }
     Ok(manifest.into_model(ModelFiles::Folder(dir.to_owned())))
+}
+
+/// What names a model in a folder: the hash of its description, which holds those of its files.
+///
+/// # Errors
+/// [`VisionError::ReadFile`] where there is no description.
+pub fn fingerprint_of(dir: &Path) -> Result<Fingerprint, VisionError> {
+    Ok(Fingerprint(hex(&Sha256::digest(read(&dir.join(MANIFEST_FILE))?))))
 }
 
 /// A network may keep its weights in other files; only those that were hashed are read.

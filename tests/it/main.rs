@@ -1,6 +1,7 @@
 //! The one integration binary: each module drives one room, or the whole program, from outside.
 
 mod actions;
+mod adapt;
 mod architecture;
 mod backup;
 mod bad_input;

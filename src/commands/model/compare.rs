@@ -1,7 +1,6 @@
 //! `modtool model compare`: two models over the same labelled pictures.
 
 mod child;
-mod labels;
 mod report;
 
 use std::path::PathBuf;
@@ -10,6 +9,7 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 
 use crate::cli::OutputFormat;
+use crate::commands::labels::Labels;
 use crate::commands::workspace;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
@@ -18,7 +18,6 @@ use crate::moderation::PolicyId;
 pub(super) use child::{JudgeArgs, run as judge};
 
 use child::Measured;
-use labels::Labels;
 
 /// Compare two models on your own pictures
 ///
@@ -60,7 +59,7 @@ struct Comparison {
 
 pub(super) async fn run(args: &CompareArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let policies: Vec<PolicyId> =
-        workspace::policies(config)?.iter().map(|file| file.policy.id.clone()).collect();
+        workspace::written_policies(config)?.iter().map(|file| file.policy.id.clone()).collect();
     let labels = if let Some(folder) = &args.folder {
         Labels::of_folders(folder, &policies)?
     } else {

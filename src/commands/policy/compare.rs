@@ -84,6 +84,17 @@ pub(super) async fn backtest(args: &BacktestArgs, config: &Config) -> anyhow::Re
     compare(None, &new, &args.range, config).await
 }
 
+/// Two sets that are at hand already.
+pub(in crate::commands) async fn between(
+    old: &[PolicyFile],
+    new: &[PolicyFile],
+    examples: usize,
+    format: OutputFormat,
+    config: &Config,
+) -> anyhow::Result<ExitCode> {
+    compare(Some(old), new, &Range { since: None, examples, format }, config).await
+}
+
 async fn compare(
     old: Option<&[PolicyFile]>,
     new: &[PolicyFile],

@@ -82,7 +82,10 @@ impl Desk {
         let shared = Arc::new(Shared { store, explainer, events });
         let mut reads = JoinSet::new();
         reads.spawn(watch_the_store(Arc::clone(&shared)));
-        reads.spawn(watch_the_policies(Arc::clone(&shared), PolicyFiles::of(config.clone())));
+        reads.spawn(watch_the_policies(
+            Arc::clone(&shared),
+            PolicyFiles::of(config.clone(), workspace::policies),
+        ));
         let (details, asked) = watch::channel(None);
         reads.spawn(answer_details(Arc::clone(&shared), asked));
         let (leases, wanted) = watch::channel(None);

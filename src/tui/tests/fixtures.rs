@@ -260,6 +260,7 @@ pub(super) fn verdict(id: &str, score: f32, outcome: Outcome) -> PolicyVerdict {
         score,
         outcome,
         prompt: "a handgun".into(),
+        adapter: None,
     }
 }
 

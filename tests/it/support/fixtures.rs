@@ -38,6 +38,7 @@ pub fn policy(id: &str, severity: Severity) -> Policy {
         arming: Arming::default(),
         inherit: false,
         calibration: None,
+        adapter: None,
     }
 }
 
@@ -77,6 +78,7 @@ impl Judges {
                 score: *score,
                 outcome: policy.judge(*score),
                 prompt: "a handgun".to_owned(),
+                adapter: None,
             })
             .collect();
         let live = policies.iter().filter(|policy| policy.mode == Mode::Live);

@@ -137,7 +137,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     io::stdin().lock().read_to_end(&mut named)?;
     let pictures: Vec<PathBuf> =
         named.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(path).collect();
-    let files = workspace::policies(config)?;
+    let files = workspace::written_policies(config)?;
     let (encoder, engine) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let start_seconds = started.elapsed().as_secs_f64();
