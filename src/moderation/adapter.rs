@@ -84,7 +84,9 @@ impl Learned {
     #[expect(clippy::cast_possible_truncation, reason = "f32 is the models' precision")]
     fn mapped(mut self, factor: f64, by: f64) -> Self {
         if let Self::Probe { direction, .. } = &mut self {
-            direction.iter_mut().for_each(|x| *x = (f64::from(*x) * factor) as f32);
+            for x in direction {
+                *x = (f64::from(*x) * factor) as f32;
+            }
         }
         let (Self::Probe { scale, offset, .. } | Self::LowRank { scale, offset, .. }) = &mut self;
         *scale *= factor;
@@ -121,11 +123,13 @@ impl Adapter {
 
     /// `POLICY-METHOD-` and the first six digits of what it holds: the same examples and seed give
     /// the same name. A very long policy id is cut, so that the name can be a policy id itself.
+    ///
+    /// # Panics
+    /// Never: what it is made of makes a policy id.
     pub fn name(&self) -> PolicyId {
         let id: String = self.policy.as_str().chars().take(50).collect();
-        let digest = self.digest();
-        let digits: String = digest[..3].iter().map(|byte| format!("{byte:02x}")).collect();
-        PolicyId::new(format!("{id}-{}-{digits}", self.learned.method()))
+        let [a, b, c, ..] = self.digest;
+        PolicyId::new(format!("{id}-{}-{a:02x}{b:02x}{c:02x}", self.learned.method()))
             .expect("a policy id, a word and hexadecimal digits")
     }
 
@@ -142,7 +146,9 @@ fn digest(policy: &PolicyId, fitted_for: &FittedFor, learned: &Learned) -> [u8; 
     hasher.update(&fitted_for.0);
     let mut numbers = |list: &[f32]| {
         hasher.update((list.len() as u64).to_le_bytes());
-        list.iter().for_each(|number| hasher.update(number.to_le_bytes()));
+        for number in list {
+            hasher.update(number.to_le_bytes());
+        }
     };
     let last = match learned {
         Learned::Probe { scale, direction, offset } => {
@@ -157,7 +163,9 @@ fn digest(policy: &PolicyId, fitted_for: &FittedFor, learned: &Learned) -> [u8; 
             [*scale, *offset]
         }
     };
-    last.iter().for_each(|number| hasher.update(number.to_le_bytes()));
+    for number in last {
+        hasher.update(number.to_le_bytes());
+    }
     hasher.finalize().into()
 }
 

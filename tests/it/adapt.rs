@@ -127,8 +127,8 @@ fn what_is_learned_runs_in_the_background_then_in_force_and_can_be_taken_back() 
         assert_eq!(now["mode"], "live");
         changed += usize::from(words["score"] != now["score"]);
         let path = after["path"].as_str().expect("a path");
-        let line = workspace.run(&["score", "--format", "json", path]).json_lines().remove(0);
-        let once = score_of(&line, "chats");
+        let once = workspace.run(&["score", "--format", "json", path]).json_lines().remove(0);
+        let once = score_of(&once, "chats");
         let apart = once["score"].as_f64().unwrap() - now["score"].as_f64().unwrap();
         assert!(apart.abs() < 0.002 && once["adapter"] == name.as_str(), "{once} {now}");
     }

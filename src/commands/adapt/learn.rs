@@ -73,20 +73,17 @@ pub(super) async fn run(args: &LearnArgs, config: &Config) -> anyhow::Result<Exi
     let all: Vec<PolicyId> = files.iter().map(|file| file.policy.id.clone()).collect();
     let files: Vec<_> = files.into_iter().filter(|file| wanted(&file.policy.id)).collect();
     let ids: Vec<PolicyId> = files.iter().map(|file| file.policy.id.clone()).collect();
-    let (classifiers, card, by_policy) = match &args.from {
-        Some(dir) => {
-            let (encoder, _) = workspace::encoder(config)?;
-            let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
-            let examples = examples::of_folder(dir, config, encoder.as_ref(), &all, &ids)?;
-            (classifiers, encoder.model().clone(), examples)
-        }
-        None => {
-            let store = workspace::existing_store(config).await?;
-            let examples = examples::of_decisions(&store, config, &ids).await?;
-            let classifiers = workspace::classifiers_from(&store, config, &files).await?;
-            store.close().await;
-            (classifiers, workspace::model(config)?.card, examples)
-        }
+    let (classifiers, card, by_policy) = if let Some(dir) = &args.from {
+        let (encoder, _) = workspace::encoder(config)?;
+        let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+        let examples = examples::of_folder(dir, config, encoder.as_ref(), &all, &ids)?;
+        (classifiers, encoder.model().clone(), examples)
+    } else {
+        let store = workspace::existing_store(config).await?;
+        let examples = examples::of_decisions(&store, config, &ids).await?;
+        let classifiers = workspace::classifiers_from(&store, config, &files).await?;
+        store.close().await;
+        (classifiers, workspace::model(config)?.card, examples)
     };
     learn_all(args, config, &card, &classifiers, &by_policy)
 }

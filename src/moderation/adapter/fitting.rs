@@ -83,7 +83,7 @@ pub(super) struct Sample {
 #[derive(Debug, Clone)]
 pub(super) struct Samples<'a> {
     pub(super) classifier: &'a Classifier,
-    pub(super) samples: Vec<Sample>,
+    pub(super) list: Vec<Sample>,
     /// Log-odds of the threshold from which on a person looks.
     pub(super) threshold: f64,
 }
@@ -106,18 +106,18 @@ impl<'a> Samples<'a> {
                 weight: 0.5 / kinds[usize::from(example.violates)],
             })
         };
-        Self { samples: examples.iter().filter_map(sample).collect(), classifier, threshold }
+        Self { list: examples.iter().filter_map(sample).collect(), classifier, threshold }
     }
 
     /// How many there are of the rarer kind, at least 1.
     #[expect(clippy::cast_precision_loss, reason = "a few thousand")]
     pub(super) fn rarer(&self) -> f64 {
-        let violating = self.samples.iter().filter(|sample| sample.violates).count();
-        violating.min(self.samples.len() - violating).max(1) as f64
+        let violating = self.list.iter().filter(|sample| sample.violates).count();
+        violating.min(self.list.len() - violating).max(1) as f64
     }
 
     pub(super) fn dim(&self) -> usize {
-        self.samples.first().map_or(0, |sample| sample.view.dim())
+        self.list.first().map_or(0, |sample| sample.view.dim())
     }
 
     pub(super) fn logit_scale(&self) -> LogitScale {

@@ -55,11 +55,11 @@ pub(super) fn fit(samples: &Samples<'_>, recipe: &Recipe) -> Learned {
     let mut image = Turning::new(recipe.rank, dim, &mut dice);
     let mut text = Turning::new(recipe.rank, dim, &mut dice);
     let prompts: Vec<Vec<f64>> = samples.classifier.prompt_embeddings().map(doubled).collect();
-    let views: Vec<Vec<f64>> = samples.samples.iter().map(|one| doubled(&one.view)).collect();
+    let views: Vec<Vec<f64>> = samples.list.iter().map(|one| doubled(&one.view)).collect();
     for step in 1..=STEPS {
         let turned_prompts: Vec<Turned> = prompts.iter().map(|one| text.turn(one)).collect();
         let mut to_prompts = vec![vec![0.0; dim]; prompts.len()];
-        for (sample, view) in samples.samples.iter().zip(&views) {
+        for (sample, view) in samples.list.iter().zip(&views) {
             let turned = image.turn(view);
             let pulls = pulls(samples, recipe, sample, &turned, &turned_prompts);
             let mut to_view = vec![0.0; dim];
@@ -181,7 +181,9 @@ impl Turning {
             inner.push(one);
         }
         let length = dot(&sum, &sum).sqrt().max(f64::MIN_POSITIVE);
-        sum.iter_mut().for_each(|x| *x /= length);
+        for x in &mut sum {
+            *x /= length;
+        }
         Turned { unit: sum, length, inner }
     }
 
@@ -260,7 +262,7 @@ mod tests {
                 let still = Turning::new(2, samples.dim(), &mut Dice(5));
                 prompts.iter().map(|one| still.turn(one)).collect()
             };
-            let sample = &samples.samples[0];
+            let sample = &samples.list[0];
             let view = doubled(&sample.view);
             let turned = image.turn(&view);
             let pulls = pulls(&samples, &recipe, sample, &turned, &turned_prompts);

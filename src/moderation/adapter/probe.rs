@@ -26,8 +26,8 @@ const STEPS: u32 = 400;
 /// with `x` the log-odds above the threshold, divided by [`ODDS_SCALE`], by Nesterov's method for convex functions.
 pub(super) fn fit(samples: &Samples<'_>) -> Learned {
     let (dim, rarer) = (samples.dim(), samples.rarer());
-    let mean = mean(&samples.samples, dim);
-    let rows: Vec<Row> = samples.samples.iter().map(|sample| Row::of(sample, &mean)).collect();
+    let mean = mean(&samples.list, dim);
+    let rows: Vec<Row> = samples.list.iter().map(|sample| Row::of(sample, &mean)).collect();
     let (pull_w, pull_a) = (PULL_DIRECTION / rarer, PULL_SCALE / rarer);
     // The second derivative of the cross-entropy is at most ¼ of the squared length of a row.
     let curvature: f64 = rows.iter().map(|row| row.weight * row.square() / 4.0).sum();
@@ -159,8 +159,8 @@ mod tests {
         let samples = Samples::of(&classifier, &examples);
         let Learned::Probe { scale, direction, offset } = fit(&samples) else { panic!("a probe") };
         // At the bottom the gradient is nothing.
-        let mean = mean(&samples.samples, samples.dim());
-        let rows: Vec<Row> = samples.samples.iter().map(|one| Row::of(one, &mean)).collect();
+        let mean = mean(&samples.list, samples.dim());
+        let rows: Vec<Row> = samples.list.iter().map(|one| Row::of(one, &mean)).collect();
         let direction: Vec<f64> = direction.into_iter().map(f64::from).collect();
         let centre: f64 = direction.iter().zip(&mean).map(|(w, m)| w * m).sum();
         let offset = offset - samples.threshold * (1.0 - scale) + centre;

@@ -1,7 +1,7 @@
 //! Whether what was learned is better than the policy's words alone, on pictures that it was not
 //! learned from; only then may it be used.
 
-use crate::moderation::embedding::Fingerprint;
+use crate::moderation::embedding::{Embedding, Fingerprint};
 use crate::moderation::measure::Counts;
 use crate::moderation::roc::{Estimate, Labelled, auc_difference};
 use crate::moderation::score::Classifier;
@@ -43,7 +43,7 @@ impl Validation {
                 self.gain.value, self.gain.low, self.gain.high
             ));
         }
-        let [words, adapted] = self.at_review.map(|counts| counts.recall());
+        let [words, adapted] = self.at_review.map(Counts::recall);
         (adapted.hits < words.hits).then(|| {
             format!(
                 "with as many false alarms it would find fewer violating pictures: {} of {} \
@@ -116,10 +116,12 @@ pub fn learn(
         Odds { words, adapted }
     };
     let (factor, by) = matching(&of_kind(false), &of_kind(true), thresholds);
-    odds.iter_mut().for_each(|odds| odds[1] = factor * odds[1] + by);
+    for odds in &mut odds {
+        odds[1] = factor * odds[1] + by;
+    }
     let learned = fit(classifier, &examples, recipe).mapped(factor, by);
     progress(PARTS + 1, PARTS + 1);
-    let dim = examples.first().and_then(|example| example.views.first()).map_or(0, |v| v.dim());
+    let dim = examples.first().and_then(|example| example.views.first()).map_or(0, Embedding::dim);
     if !learned.fits(dim) {
         return Err(FitError::NoNumbers);
     }
@@ -281,7 +283,6 @@ pub(super) mod tests {
     use std::sync::Arc;
 
     use super::*;
-    use crate::moderation::embedding::Embedding;
     use crate::moderation::policy::tests::policy;
     use crate::moderation::score::LogitScale;
 
