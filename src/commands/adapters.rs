@@ -157,7 +157,7 @@ impl Adapters {
     ) -> anyhow::Result<()> {
         let file = self.log();
         let line = json!({
-            "at": clock::stamp(),
+            "at": clock::rfc3339(clock::now()),
             "who": who,
             "policy": policy.as_str(),
             "step": if adapter.is_some() { "use" } else { "rollback" },

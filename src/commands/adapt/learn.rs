@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use crate::cli::OutputFormat;
 use crate::commands::UsageError;
 use crate::commands::adapters::Adapters;
-use crate::commands::clock::stamp;
+use crate::commands::clock::{now, rfc3339};
 use crate::commands::output::{json_line, number, percent, share_json, table};
 use crate::commands::workspace::{self, must_be_policies};
 use crate::config::Config;
@@ -182,7 +182,7 @@ impl Told<'_> {
         let validation = &self.trained.validation;
         json!({
             "model": self.card.name,
-            "learned_at": stamp(),
+            "learned_at": rfc3339(now()),
             "learned_from": self.args.from.as_deref().map_or("decisions".to_owned(), escape_path),
             "seed": recipe.seed,
             "rank": recipe.rank,

@@ -177,5 +177,9 @@ fn print(
     )?;
     writeln!(out, "  in use     {}", mode.unwrap_or("no"))?;
     writeln!(out, "  background {shadowed} pictures judged\n")?;
-    writeln!(out, "what it changes (old: the words alone, new: adapted):\n")
+    writeln!(
+        out,
+        "what it changes (old: the words alone, new: adapted); it learned from the decided ones, so \
+         for these\nthe list is kinder than life, and the held-out figures are not:\n"
+    )
 }

@@ -12,7 +12,7 @@ use std::path::Path;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-use crate::commands::clock::stamp;
+use crate::commands::clock::{now, rfc3339};
 use crate::commands::output::percent;
 use crate::moderation::FoundAt;
 use crate::moderation::escape::{escape, escape_path};
@@ -117,7 +117,7 @@ fn head(page: &mut String, measured: &Measured) -> std::fmt::Result {
         measured.card.kind,
         measured.card.fingerprint.short(),
         text(&measured.engine),
-        stamp()
+        rfc3339(now())
     )
 }
 
