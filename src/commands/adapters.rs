@@ -86,7 +86,9 @@ impl Adapters {
     pub(super) fn open(&self, name: &PolicyId) -> anyhow::Result<Kept> {
         let file = self.file(name);
         let shown = escape_path(&file);
-        let about = fs::metadata(&file).with_context(|| format!("there is no {shown}"))?;
+        let about = fs::metadata(&file).with_context(|| {
+            format!("there is no {shown}; `modtool adapt list` shows what there is")
+        })?;
         ensure!(about.len() <= LARGEST, "{shown} is too large to be an adapter");
         let text = fs::read_to_string(&file).with_context(|| format!("can't read {shown}"))?;
         let about: Value =
