@@ -31,7 +31,10 @@ fn main() -> Answer<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.iter().position(|argument| argument == BARE) {
         Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
-        None => compare(arguments.iter().any(|argument| argument == "--small"), bench_model()),
+        None => compare(
+            arguments.iter().any(|argument| argument == "--small"),
+            bench_model().as_deref(),
+        ),
     }
 }
 
@@ -40,7 +43,7 @@ fn bench_model() -> Option<PathBuf> {
     std::env::var_os("MODTOOL_BENCH_MODEL").map(PathBuf::from)
 }
 
-fn compare(small: bool, model: Option<PathBuf>) -> Answer<()> {
+fn compare(small: bool, model: Option<&Path>) -> Answer<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pictures");
     // A tenth of the pictures shows that the benchmark works; its figures say little.
     let share = if small { 10 } else { 1 };
