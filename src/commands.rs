@@ -14,6 +14,8 @@ mod doctor;
 mod erase;
 mod eval;
 mod export;
+mod find;
+mod heat;
 mod hooks;
 mod init;
 mod labels;
@@ -32,6 +34,8 @@ mod review;
 mod runtime;
 mod scan;
 mod score;
+mod screen;
+mod search;
 mod stats;
 mod status;
 mod vectors;
@@ -74,6 +78,7 @@ enum Command {
     Scan(scan::ScanArgs),
     Score(score::ScoreArgs),
     Review(review::ReviewArgs),
+    Search(search::SearchArgs),
     Queue(queue::QueueArgs),
     Stats(stats::StatsArgs),
     Policy(policy::PolicyArgs),
@@ -147,6 +152,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Scan(args) => scan::run(args, config).await,
             Command::Score(args) => score::run(&args, &config).await,
             Command::Review(args) => review::run(args, config).await,
+            Command::Search(args) => search::run(args, &config).await,
             Command::Queue(args) => queue::run(args, &config).await,
             Command::Stats(args) => stats::run(&args, &config).await,
             Command::Policy(args) => policy::run(args, &config).await,

@@ -3,23 +3,28 @@
 //! The file mirrors what the store keeps: one row a vector, in the order of the store's own
 //! numbers. It only ever grows, can be rebuilt from the store at any time, and is never the truth:
 //! a file that is torn, of another model or of another width is begun anew. A search reads it
-//! once, on all cores, some megabytes at a time, so it needs no memory to speak of. The vector of an
+//! once, on all cores, a piece at a time, so it needs four bytes of memory a picture. The vector of an
 //! item that is erased is overwritten with zeros, and its row says item 0, which no item has.
+//!
+//! `formula` is what people type: texts that are added and subtracted, and what restricts them.
 //!
 //! Layout, little-endian: a head of 64 bytes (`modtool\x01`, width as u32, 20 bytes unused, the
 //! first 32 bytes of the fingerprint), then rows of `8 + 8 + 2 · width` bytes: the store's number
 //! of the embedding, the item's number, the unit vector in half precision.
 
+mod formula;
+
 use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-
-use half::f16;
-use half::slice::HalfFloatSliceExt as _;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::moderation::{Embedding, Fingerprint};
+
+pub use formula::{Formula, FormulaError, Term};
 
 const MAGIC: &[u8; 8] = b"modtool\x01";
 const HEAD: u64 = 64;
@@ -27,8 +32,10 @@ const HEAD: u64 = 64;
 const NUMBERS: usize = 16;
 /// The item of a row that was erased; the store counts from 1.
 const ERASED: i64 = 0;
-/// Bytes that a thread reads in one go.
-const BLOCK: usize = 2 << 20;
+/// Bytes that a thread reads in one go: few enough to stay in a core's cache until they are used.
+const BLOCK: usize = 256 << 10;
+/// Blocks that a thread takes at once, so that one that is held up does not hold up the others.
+const SHARE: u64 = 8;
 
 /// A vector to be added to the file.
 #[derive(Debug, Clone, PartialEq)]
@@ -48,6 +55,17 @@ pub struct Neighbour {
     pub item: i64,
     /// Cosine similarity of its most similar view, −1..=1.
     pub cosine: f32,
+    /// How many items of the whole file are less similar.
+    pub below: u64,
+}
+
+/// What a search found.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct Nearest {
+    /// The most similar first.
+    pub found: Vec<Neighbour>,
+    /// How many items the whole file has.
+    pub of: u64,
 }
 
 /// Why there is no answer.
@@ -210,7 +228,8 @@ impl VectorFile {
     }
 
     /// The `top` items whose views are most like the query, the most similar first. `wanted`
-    /// says which items count; it is called on several threads.
+    /// says which items may be found; it is called on several threads, and only about items that
+    /// are similar enough.
     ///
     /// # Errors
     /// [`SearchError`] when the file can't be read or holds vectors of another width.
@@ -219,73 +238,79 @@ impl VectorFile {
         query: &Embedding,
         top: usize,
         wanted: impl Fn(i64) -> bool + Sync,
-    ) -> Result<Vec<Neighbour>, SearchError> {
+    ) -> Result<Nearest, SearchError> {
         if query.dim() != self.width {
             return Err(SearchError::Width { found: query.dim(), expected: self.width });
         }
-        let Some((_, rows)) = self.open()? else { return Ok(Vec::new()) };
-        let threads = std::thread::available_parallelism().map_or(1, usize::from) as u64;
-        let share = rows.div_ceil(threads).max(1);
-        let parts = (0..threads).map(|thread| thread * share..((thread + 1) * share).min(rows));
-        let found = std::thread::scope(|scope| {
-            let searches: Vec<_> = parts
-                .filter(|part| !part.is_empty())
-                .map(|part| scope.spawn(|| self.nearest_in(part, query, top, &wanted)))
-                .collect();
+        let Some((file, rows)) = self.open()? else { return Ok(Nearest::default()) };
+        let query: Vec<f32> = query.as_slice().iter().map(|x| x * TO_FLOAT).collect();
+        let threads = std::thread::available_parallelism().map_or(1, usize::from);
+        let next = AtomicU64::new(0);
+        let search = || self.nearest_in(&file, rows, &next, &query, top, &wanted);
+        let parts = std::thread::scope(|scope| {
+            let searches: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
             let join = |search: std::thread::ScopedJoinHandle<'_, _>| {
                 search.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
             };
             searches.into_iter().map(join).collect::<io::Result<Vec<_>>>()
         });
-        let found = found.map_err(|source| self.failed(source))?;
+        let parts = parts.map_err(|source| self.failed(source))?;
         // An item whose views lie on both sides of a border was found twice.
         let mut best: HashMap<i64, f32> = HashMap::new();
-        for Neighbour { item, cosine } in found.into_iter().flatten() {
-            best.entry(item).and_modify(|known| *known = known.max(cosine)).or_insert(cosine);
+        for Candidate { item, cosine } in parts.iter().flat_map(|part| &part.best) {
+            best.entry(*item).and_modify(|known| *known = known.max(*cosine)).or_insert(*cosine);
         }
         let mut best: Vec<_> =
-            best.into_iter().map(|(item, cosine)| Neighbour { item, cosine }).collect();
+            best.into_iter().map(|(item, cosine)| Candidate { item, cosine }).collect();
         best.sort_by(closest_first);
         best.truncate(top);
-        Ok(best)
+        Ok(ranked(&best, &parts))
     }
 
+    /// Takes one share of the file after another until none is left.
     fn nearest_in(
         &self,
-        part: std::ops::Range<u64>,
-        query: &Embedding,
+        file: &File,
+        rows: u64,
+        next: &AtomicU64,
+        query: &[f32],
         top: usize,
         wanted: &(impl Fn(i64) -> bool + Sync),
-    ) -> io::Result<Vec<Neighbour>> {
+    ) -> io::Result<Part> {
         let stride = self.stride();
-        let mut file = File::open(&self.path)?;
-        file.seek(SeekFrom::Start(HEAD + part.start * stride as u64))?;
-        let mut left = usize::try_from(part.end - part.start).unwrap_or(usize::MAX);
-        let rows_a_block = (BLOCK / stride).max(1);
-        let mut block = vec![0; rows_a_block * stride];
-        let mut halves = vec![f16::ZERO; self.width];
-        let mut vector = vec![0.0; self.width];
-        let mut best = Best::new(top);
-        while left > 0 {
-            let bytes = rows_a_block.min(left) * stride;
-            file.read_exact(&mut block[..bytes])?;
-            left -= bytes / stride;
-            for row in block[..bytes].chunks_exact(stride) {
-                let (numbers, components) = row.split_at(NUMBERS);
-                let item = number_at(numbers, 8);
-                if item == ERASED || !wanted(item) {
-                    continue;
+        let rows_a_block = (BLOCK / stride).max(1) as u64;
+        let mut block = vec![0; usize::try_from(rows_a_block).unwrap_or(1) * stride];
+        let mut best = Best::new(top, wanted);
+        loop {
+            let share = next.fetch_add(1, Relaxed) * SHARE * rows_a_block;
+            if share >= rows {
+                return Ok(best.finish());
+            }
+            let end = rows.min(share + SHARE * rows_a_block);
+            for start in (share..end).step_by(usize::try_from(rows_a_block).unwrap_or(1)) {
+                let count = usize::try_from(rows_a_block.min(end - start)).unwrap_or(0);
+                let bytes = &mut block[..count * stride];
+                file.read_exact_at(bytes, HEAD + start * stride as u64)?;
+                for row in bytes.chunks_exact(stride) {
+                    let cosine = dot(&row[NUMBERS..], query);
+                    best.offer(Candidate { item: number_at(row, 8), cosine });
                 }
-                let bits = halves.reinterpret_cast_mut();
-                let pairs = components.as_chunks::<2>().0;
-                bits.iter_mut()
-                    .zip(pairs)
-                    .for_each(|(bits, pair)| *bits = u16::from_le_bytes(*pair));
-                halves.convert_to_f32_slice(&mut vector);
-                best.offer(Neighbour { item, cosine: dot(&vector, query.as_slice()) });
             }
         }
-        Ok(best.finish())
+    }
+
+    /// The items of all rows, in their order; an item has a row for each of its views.
+    ///
+    /// # Errors
+    /// [`SearchError::File`] when the file can't be read.
+    pub fn items(&self) -> Result<Vec<i64>, SearchError> {
+        let Some((file, rows)) = self.open()? else { return Ok(Vec::new()) };
+        let item = |row: u64| {
+            let mut number = [0; 8];
+            file.read_exact_at(&mut number, HEAD + row * self.stride() as u64 + 8)?;
+            Ok(i64::from_le_bytes(number))
+        };
+        (0..rows).map(item).collect::<io::Result<_>>().map_err(|source| self.failed(source))
     }
 
     /// The file and its whole rows; `None` when it is missing or not ours.
@@ -375,19 +400,70 @@ impl Appending {
     }
 }
 
-/// The best items so far; views of one item follow each other and count once.
-struct Best {
-    top: usize,
-    heap: BinaryHeap<Worst>,
-    run: Option<Neighbour>,
+/// An item with a view that is like the query.
+#[derive(Debug, Clone, Copy, PartialEq)]
+struct Candidate {
+    item: i64,
+    cosine: f32,
 }
 
-impl Best {
-    fn new(top: usize) -> Self {
-        Self { top, heap: BinaryHeap::with_capacity(top + 1), run: None }
+/// What one thread found.
+struct Part {
+    best: Vec<Candidate>,
+    /// Of every item, its most similar view.
+    all: Vec<f32>,
+}
+
+/// Counts for each of the best, sorted, how many of all are less similar.
+fn ranked(best: &[Candidate], parts: &[Part]) -> Nearest {
+    // `steps[n]`: so many items are at least as similar as exactly `n` of the best.
+    let mut steps = vec![0_u64; best.len() + 1];
+    let last = best.last().map_or(f32::INFINITY, |last| last.cosine);
+    for cosine in parts.iter().flat_map(|part| &part.all) {
+        // Nearly all of them.
+        if *cosine < last {
+            steps[0] += 1;
+        } else {
+            steps[best.len() - best.partition_point(|one| one.cosine > *cosine)] += 1;
+        }
+    }
+    let of = steps.iter().sum();
+    let mut below: Vec<u64> = steps
+        .iter()
+        .scan(0, |sum, step| {
+            *sum += step;
+            Some(*sum)
+        })
+        .collect();
+    below.pop();
+    let found = best.iter().zip(below.iter().rev()).map(|(one, below)| Neighbour {
+        item: one.item,
+        cosine: one.cosine,
+        below: *below,
+    });
+    Nearest { found: found.collect(), of }
+}
+
+/// The best items so far; views of one item follow each other and count once.
+struct Best<'a, Wanted> {
+    top: usize,
+    wanted: &'a Wanted,
+    heap: BinaryHeap<Worst>,
+    run: Option<Candidate>,
+    all: Vec<f32>,
+}
+
+impl<'a, Wanted: Fn(i64) -> bool> Best<'a, Wanted> {
+    fn new(top: usize, wanted: &'a Wanted) -> Self {
+        let heap = BinaryHeap::with_capacity(top.saturating_add(1).min(1 << 16));
+        Self { top, wanted, heap, run: None, all: Vec::new() }
     }
 
-    fn offer(&mut self, view: Neighbour) {
+    fn offer(&mut self, view: Candidate) {
+        // Only a damaged row is not a unit vector.
+        if view.item == ERASED || view.cosine.is_nan() || view.cosine.abs() > 1.5 {
+            return;
+        }
         match &mut self.run {
             Some(run) if run.item == view.item => run.cosine = run.cosine.max(view.cosine),
             run => {
@@ -398,13 +474,13 @@ impl Best {
         }
     }
 
-    fn push(&mut self, item: Neighbour) {
-        // A NaN can only come from a damaged row.
-        if item.cosine.is_nan() {
-            return;
-        }
+    fn push(&mut self, item: Candidate) {
+        self.all.push(item.cosine);
         let full = self.heap.len() >= self.top;
         if full && self.heap.peek().is_none_or(|worst| item.cosine <= worst.0.cosine) {
+            return;
+        }
+        if !(self.wanted)(item.item) {
             return;
         }
         self.heap.push(Worst(item));
@@ -413,16 +489,16 @@ impl Best {
         }
     }
 
-    fn finish(mut self) -> Vec<Neighbour> {
+    fn finish(mut self) -> Part {
         if let Some(run) = self.run.take() {
             self.push(run);
         }
-        self.heap.into_iter().map(|worst| worst.0).collect()
+        Part { best: self.heap.into_iter().map(|worst| worst.0).collect(), all: self.all }
     }
 }
 
 /// Greatest is what is least similar, so that a heap gives up the right one.
-struct Worst(Neighbour);
+struct Worst(Candidate);
 
 impl PartialEq for Worst {
     fn eq(&self, other: &Self) -> bool {
@@ -444,21 +520,35 @@ impl Ord for Worst {
     }
 }
 
-fn closest_first(a: &Neighbour, b: &Neighbour) -> Ordering {
+fn closest_first(a: &Candidate, b: &Candidate) -> Ordering {
     b.cosine.total_cmp(&a.cosine).then(a.item.cmp(&b.item))
 }
 
-/// Sixteen sums side by side, which the compiler turns into vector instructions.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
+/// 2¹¹²: a half's exponent and fraction, put where a float has them, are a number smaller by this
+/// factor, because the exponents count from −15 and from −127.
+const TO_FLOAT: f32 = f32::from_bits((127 + 112) << 23);
+
+/// The dot product of a vector with a query that was multiplied by [`TO_FLOAT`].
+///
+/// Sums side by side, which the compiler turns into vector instructions; that is why halves become
+/// floats by shifting, which every processor can do to several at once. Infinities become large
+/// numbers.
+fn dot(halves: &[u8], query: &[f32]) -> f32 {
     const LANES: usize = 16;
-    let ((a, a_rest), (b, b_rest)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
+    let small = |low: u8, high: u8| {
+        let half = i32::from(i16::from_le_bytes([low, high]));
+        f32::from_bits((half << 13).cast_unsigned() & 0x8fff_e000)
+    };
+    let (halves, halves_rest) = halves.as_chunks::<{ 2 * LANES }>();
+    let (query, query_rest) = query.as_chunks::<LANES>();
     let mut sums = [0.0; LANES];
-    for (a, b) in a.iter().zip(b) {
+    for (halves, query) in halves.iter().zip(query) {
         for lane in 0..LANES {
-            sums[lane] += a[lane] * b[lane];
+            sums[lane] += small(halves[2 * lane], halves[2 * lane + 1]) * query[lane];
         }
     }
-    let rest: f32 = a_rest.iter().zip(b_rest).map(|(a, b)| a * b).sum();
+    let rest = halves_rest.as_chunks::<2>().0.iter().zip(query_rest);
+    let rest: f32 = rest.map(|([low, high], query)| small(*low, *high) * query).sum();
     sums.iter().sum::<f32>() + rest
 }
 
@@ -468,6 +558,7 @@ fn number_at(numbers: &[u8], at: usize) -> i64 {
 
 #[cfg(test)]
 mod tests {
+    use half::f16;
     use proptest::prelude::*;
 
     use super::*;
@@ -496,7 +587,8 @@ mod tests {
     fn the_most_similar_come_first_and_an_item_counts_once() {
         let dir = folder();
         let file = file(&dir, 2);
-        assert_eq!(file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads"), []);
+        let nothing = file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads");
+        assert_eq!(nothing, Nearest::default());
         fill(
             &file,
             &[
@@ -510,13 +602,17 @@ mod tests {
         assert_eq!(file.count().expect("reads"), 5);
         let near = |top, wanted: fn(i64) -> bool| {
             let found = file.nearest(&unit(&[1.0, 0.0]), top, wanted).expect("reads");
-            found.iter().map(|near| near.item).collect::<Vec<_>>()
+            assert_eq!(found.of, 4);
+            found.found.iter().map(|near| near.item).collect::<Vec<_>>()
         };
         assert_eq!(near(10, |_| true), [11, 12, 10, 13]);
         assert_eq!(near(2, |_| true), [11, 12]);
         assert_eq!(near(10, |item| item != 11), [12, 10, 13]);
         assert_eq!(near(0, |_| true), [0; 0]);
-        let best = file.nearest(&unit(&[1.0, 0.0]), 1, |_| true).expect("reads")[0].cosine;
+        let ranks = file.nearest(&unit(&[1.0, 0.0]), 9, |item| item != 12).expect("reads");
+        let below: Vec<_> = ranks.found.iter().map(|near| near.below).collect();
+        assert_eq!(below, [3, 1, 0], "compared with all, found or not");
+        let best = ranks.found[0].cosine;
         assert!((best - unit(&[1.0, 0.1]).as_slice()[0]).abs() < 1e-3, "{best}");
     }
 
@@ -551,7 +647,8 @@ mod tests {
         for foreign in [b"".to_vec(), b"something else".to_vec(), vec![7; 500]] {
             std::fs::write(file.path(), foreign).expect("written");
             assert_eq!(file.count().expect("reads"), 0);
-            assert!(file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads").is_empty());
+            let found = file.nearest(&unit(&[1.0, 0.0]), 3, |_| true).expect("reads").found;
+            assert!(found.is_empty());
             assert_eq!(file.append().expect("opens").last(), 0);
         }
         let wider = self::file(&dir, 3);
@@ -584,7 +681,8 @@ mod tests {
         assert_eq!((file.count().expect("reads"), file.append().expect("opens").last()), (5, 6));
         let items = |query: &[f32]| {
             let found = file.nearest(&unit(query), 10, |_| true).expect("reads");
-            found.iter().map(|near| near.item).collect::<Vec<_>>()
+            assert_eq!(found.of, 3);
+            found.found.iter().map(|near| near.item).collect::<Vec<_>>()
         };
         assert_eq!(items(&[1.0, 0.0]), [11, 12, 13]);
         // The last number may be given again, so its row must go.
@@ -605,17 +703,18 @@ mod tests {
     proptest! {
         #[test]
         fn the_answer_is_that_of_comparing_with_all(
-            vectors in proptest::collection::vec(proptest::collection::vec(-1.0_f32..1.0, 19), 1..80),
+            vectors in proptest::collection::vec(proptest::collection::vec(-1.0_f32..1.0, 71), 1..80),
             top in 1_usize..12,
         ) {
             prop_assume!(vectors.iter().all(|vector| vector.iter().any(|x| x.abs() > 0.01)));
             let dir = folder();
-            let file = file(&dir, 19);
+            let file = file(&dir, 71);
             let rows: Vec<_> =
                 (1..).zip(&vectors).map(|(number, vector)| row(number, number / 3 + 1, vector)).collect();
             fill(&file, &rows);
             let query = unit(&vectors[0]);
-            let found = file.nearest(&query, top, |_| true).expect("reads");
+            let nearest = file.nearest(&query, top, |_| true).expect("reads");
+            let found = nearest.found;
             let mut expected: HashMap<i64, f32> = HashMap::new();
             for row in &rows {
                 let best = expected.entry(row.item).or_insert(f32::MIN);
@@ -624,9 +723,42 @@ mod tests {
             let mut expected: Vec<f32> = expected.into_values().collect();
             expected.sort_by(|a, b| b.total_cmp(a));
             prop_assert_eq!(found.len(), top.min(expected.len()));
-            for (found, expected) in found.iter().zip(expected) {
-                prop_assert!((found.cosine - expected).abs() < 2e-3);
+            prop_assert_eq!(nearest.of, expected.len() as u64);
+            for (index, (found, cosine)) in found.iter().zip(&expected).enumerate() {
+                prop_assert!((found.cosine - cosine).abs() < 2e-3);
+                prop_assert_eq!(found.below, (expected.len() - 1 - index) as u64);
             }
         }
+
+        #[test]
+        fn halves_become_the_numbers_that_they_are(bits in proptest::num::u16::ANY) {
+            let half = f16::from_bits(bits);
+            prop_assume!(half.is_finite());
+            let product = dot(&half.to_le_bytes(), &[TO_FLOAT]);
+            prop_assert!((product - half.to_f32()).abs() <= 0.0);
+        }
+    }
+
+    #[test]
+    fn a_large_file_is_read_in_shares_and_damaged_rows_are_never_found() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        #[expect(clippy::cast_precision_loss, reason = "a direction")]
+        let vector = |item: i64| {
+            let turn = std::f32::consts::PI * item as f32 / 200_000.0;
+            [turn.cos(), turn.sin()]
+        };
+        let rows: Vec<_> = (1..=150_000).map(|item| row(item, item, &vector(item))).collect();
+        fill(&file, &rows);
+        let mut bytes = std::fs::read(file.path()).expect("readable");
+        let damaged = 64 + 99 * file.stride() + NUMBERS;
+        bytes[damaged..damaged + 4].copy_from_slice(&[0x00, 0x7c, 0x01, 0x7e]);
+        std::fs::write(file.path(), bytes).expect("written");
+        let nearest = file.nearest(&unit(&[1.0, 0.0]), 500, |item| item % 100 == 0).expect("reads");
+        assert_eq!(nearest.of, 149_999);
+        let items: Vec<_> = nearest.found.iter().map(|near| near.item).collect();
+        assert!(!items.contains(&100) && items.contains(&200), "{items:?}");
+        assert!(items.iter().all(|item| item % 100 == 0 && *item <= 52_000), "{items:?}");
+        assert_eq!(file.items().expect("reads"), (1..=150_000).collect::<Vec<_>>());
     }
 }

@@ -15,6 +15,7 @@ mod desk;
 mod erase;
 mod export;
 mod failpoint;
+mod find;
 mod groups;
 mod history;
 mod hooks;
@@ -77,6 +78,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (10, "filters", include_str!("../migrations/sqlite/0010_filters.sql")),
     (11, "bank", include_str!("../migrations/sqlite/0011_bank.sql")),
     (14, "adapters", include_str!("../migrations/sqlite/0014_adapters.sql")),
+    (15, "searches", include_str!("../migrations/sqlite/0015_searches.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

@@ -4,6 +4,7 @@
 //! [`Effect`] with a number and comes back as an [`Event`] with the same number. [`run`] is the
 //! loop around them: it sleeps until something happens, and draws when something changed.
 
+pub mod browse;
 pub mod effect;
 pub mod event;
 pub mod keymap;

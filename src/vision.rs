@@ -9,6 +9,7 @@ pub mod decode;
 pub mod encode;
 pub mod engine;
 pub mod model;
+pub mod occlusion;
 mod perceptual;
 pub mod preprocess;
 mod protobuf;

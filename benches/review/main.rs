@@ -258,7 +258,7 @@ fn search(folder: &Path, items: u64) {
         let start = Instant::now();
         let found = file.nearest(&query, 200, |_| true).expect("reads");
         best = best.min(start.elapsed());
-        assert_eq!(found.len(), 200);
+        assert_eq!(found.found.len(), 200);
     }
     say("search over all vectors, the best of 3", best, Some(Duration::from_millis(400)));
 }

@@ -13,6 +13,15 @@ use crate::telemetry;
 
 use super::clock::span;
 
+/// What a run does, in the words of its progress.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Doing {
+    /// Judges pictures.
+    Judging,
+    /// Makes pictures searchable; nothing is judged.
+    Indexing,
+}
+
 /// Shows progress until it is dropped.
 pub(super) struct Progress {
     task: tokio::task::JoinHandle<()>,
@@ -22,10 +31,10 @@ pub(super) struct Progress {
 impl Progress {
     /// Begins to show how a run does. `quiet` shows nothing; without a terminal, or with JSON
     /// logs, a log line a minute tells.
-    pub(super) fn start(monitor: Arc<Monitor>, quiet: bool, json_log: bool) -> Self {
+    pub(super) fn start(monitor: Arc<Monitor>, doing: Doing, quiet: bool, json_log: bool) -> Self {
         let bar = (std::io::stderr().is_terminal() && !quiet && !json_log).then(bar);
         let task = match bar.clone() {
-            Some(bar) => tokio::spawn(draw(monitor, bar)),
+            Some(bar) => tokio::spawn(draw(monitor, doing, bar)),
             None if quiet => tokio::spawn(std::future::pending()),
             None => tokio::spawn(tell(monitor)),
         };
@@ -72,7 +81,7 @@ const JUDGING: &str = "{bar:30} {pos} of {len} files · {msg} · {eta} left";
 const LOOKING: &str = "{spinner} {msg}";
 
 /// A bar while there is a backlog; while there is none, one quiet line.
-async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
+async fn draw(monitor: Arc<Monitor>, doing: Doing, bar: ProgressBar) {
     let judging =
         ProgressStyle::with_template(JUDGING).unwrap_or_else(|_| ProgressStyle::default_bar());
     let looking =
@@ -90,16 +99,22 @@ async fn draw(monitor: Arc<Monitor>, bar: ProgressBar) {
             bar.set_style(judging.clone());
             bar.set_length(total);
             bar.set_position(done);
-            bar.set_message(format!("{per_second:.1} pictures/s · {flagged} flagged"));
+            bar.set_message(match doing {
+                Doing::Judging => format!("{per_second:.1} pictures/s · {flagged} flagged"),
+                Doing::Indexing => format!("{per_second:.1} pictures/s made searchable"),
+            });
         } else {
             bar.set_style(looking.clone());
             let again = match monitor.again.load(Relaxed) {
                 0 => String::new(),
                 left => format!(" · {left} to judge again ({per_second:.1}/s)"),
             };
-            bar.set_message(format!(
-                "{judged} judged · {flagged} flagged · {waiting} waiting{again} · Ctrl-C ends"
-            ));
+            bar.set_message(match doing {
+                Doing::Judging => format!(
+                    "{judged} judged · {flagged} flagged · {waiting} waiting{again} · Ctrl-C ends"
+                ),
+                Doing::Indexing => format!("{judged} made searchable{again} · Ctrl-C ends"),
+            });
         }
         bar.tick();
     }

@@ -2,23 +2,20 @@
 //!
 //! Keys, signals, the clock, changes of the store and answers all become events in one channel;
 //! the loop sleeps on it. What the dashboard asks for is done elsewhere: reads and decisions by
-//! the store's tasks (`desk`), pictures by a thread (`pictures`), the screen by `terminal`.
+//! the store's tasks (`desk`), pictures by a thread (`pictures`).
 
+mod decided;
 mod desk;
 mod pictures;
-mod protocol;
 mod search;
-mod terminal;
 
 use std::io::IsTerminal as _;
 use std::sync::{Arc, mpsc};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
 use ratatui::backend::CrosstermBackend;
 use ratatui::{Terminal, layout::Size};
-use tokio::signal::unix::{SignalKind, signal};
 
 use crate::config::{Config, ConfigError, PICTURES};
 use crate::exit_code::ExitCode;
@@ -28,11 +25,12 @@ use crate::tui::state::Opening;
 use crate::tui::{self, Care, Effect, Event, Keymap, KnownPolicy, Pictures, State, Theme};
 
 use super::clock::now;
+use super::heat::Artist;
+use super::screen::protocol::{self, PictureChoice};
+use super::screen::terminal::{self, Screen};
 use super::{UsageError, workspace};
 use desk::Desk;
 use pictures::Gallery;
-use protocol::PictureChoice;
-use terminal::Screen;
 
 /// Decide what was flagged, on a screen
 ///
@@ -87,14 +85,20 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
         events.clone(),
     );
 
+    let artist = Artist::new(config.clone(), tokio::runtime::Handle::current());
+
     // From here on the terminal is ours, and is given back when `screen` is dropped.
     let screen = Screen::enter().context("can't take the terminal over")?;
     let ended = tokio::task::block_in_place(|| {
         let found = protocol::ask(choice);
         let shown = if found.picker.is_some() { Pictures::Shown } else { Pictures::Off };
-        let mut gallery = Gallery::open(found.picker, decoders, events.clone());
+        let mut gallery = Gallery::open(found.picker, decoders, Some(artist), events.clone());
         listen_to_keys(events.clone(), found.unanswered_since);
-        listen_to_signals(&events)?;
+        let (told, again) = (events.clone(), events.clone());
+        terminal::listen_to_signals(
+            move || told.send(Event::Stop).is_ok(),
+            move || again.send(Event::Resumed).is_ok(),
+        )?;
         let (width, height) = crossterm::terminal::size().unwrap_or((80, 24));
         let mut state = State::new(Opening {
             reviewer,
@@ -119,10 +123,10 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
                 // The loop listens as long as it runs.
                 let _ = events.send(Event::Resumed);
             }
-            Effect::LoadPicture { id, mut paths, item, reveal, area } => {
+            Effect::LoadPicture { id, mut paths, item, reveal, heat, area } => {
                 // What is held lies there.
                 paths.push(pipeline::quarantined_at(&quarantine, item));
-                requests.ask(Effect::LoadPicture { id, paths, item, reveal, area });
+                requests.ask(Effect::LoadPicture { id, paths, item, reveal, heat, area });
             }
             Effect::Prefetch { .. } | Effect::DropPicture { .. } => requests.ask(effect),
             other => desk.perform(other),
@@ -142,13 +146,17 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
 
 /// What the dashboard has to know of policies.
 fn known_policies(policies: &[Arc<Policy>]) -> Vec<KnownPolicy> {
-    let known = |policy: &Arc<Policy>| KnownPolicy {
+    policies.iter().map(|policy| known_policy(policy)).collect()
+}
+
+/// What a screen has to know of a policy.
+pub(super) fn known_policy(policy: &Policy) -> KnownPolicy {
+    KnownPolicy {
         id: policy.id.clone(),
         safe_view: policy.safe_view,
         review: policy.thresholds.review(),
         block: policy.thresholds.block(),
-    };
-    policies.iter().map(known).collect()
+    }
 }
 
 /// The keys as the settings want them.
@@ -164,16 +172,10 @@ pub(super) fn picture_protocol() -> Option<&'static str> {
     if !std::io::stdin().is_terminal() || !std::io::stdout().is_terminal() {
         return None;
     }
-    crossterm::terminal::enable_raw_mode().ok()?;
-    let found = protocol::ask(PictureChoice::Auto);
-    if let Some(asked) = found.unanswered_since {
-        protocol::drop_late_answer(asked);
-    }
-    crossterm::terminal::disable_raw_mode().ok()?;
-    found.picker.map(|picker| protocol::name(&picker))
+    protocol::ask_in_passing(PictureChoice::Auto).map(|picker| protocol::name(&picker))
 }
 
-fn theme() -> Theme {
+pub(super) fn theme() -> Theme {
     // https://no-color.org: any value but the empty one.
     let refused = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     if refused { Theme::Plain } else { Theme::Colour }
@@ -216,34 +218,6 @@ fn listen_to_keys(events: mpsc::Sender<Event>, unanswered_since: Option<std::tim
         let _ = events.send(Event::Stop);
     });
 }
-
-/// Ends cleanly on request; takes the terminal over again after a stop that we did not ask for.
-fn listen_to_signals(events: &mpsc::Sender<Event>) -> anyhow::Result<()> {
-    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
-        let (mut signal, events) = (signal(kind)?, events.clone());
-        tokio::spawn(async move {
-            while signal.recv().await.is_some() {
-                if events.send(Event::Stop).is_err() {
-                    return;
-                }
-            }
-        });
-    }
-    let (mut continued, events) = (signal(SignalKind::from_raw(SIGCONT))?, events.clone());
-    tokio::spawn(async move {
-        while continued.recv().await.is_some() {
-            // After our own Ctrl-Z this is done twice, which does no harm.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-            terminal::take_over_again();
-            if events.send(Event::Resumed).is_err() {
-                return;
-            }
-        }
-    });
-    Ok(())
-}
-
-const SIGCONT: i32 = rustix::process::Signal::CONT.as_raw();
 
 #[cfg(test)]
 mod tests {

@@ -2,7 +2,7 @@
 
 use std::fs::OpenOptions;
 use std::io::{self, Read as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use crate::config::Config;
 use crate::search::{VectorFile, VectorRow};
@@ -22,24 +22,41 @@ pub(super) fn file(config: &Config, card: &ModelCard) -> VectorFile {
     VectorFile::new(&folder(config), &card.fingerprint, card.embedding_dim)
 }
 
+/// The vectors of decided items alone, one view each; what is in it is in the store too.
+pub(super) fn decided_file(config: &Config, card: &ModelCard) -> VectorFile {
+    VectorFile::new(&decided_folder(config), &card.fingerprint, card.embedding_dim)
+}
+
+fn decided_folder(config: &Config) -> PathBuf {
+    folder(config).join("decided")
+}
+
 /// Makes the vector files forget what is too old in the store: they are overwritten and removed,
 /// and begun anew at the next search.
 ///
 /// # Errors
 /// When a file can't be written or removed.
 pub(super) fn forget(config: &Config) -> io::Result<()> {
-    let entries = match std::fs::read_dir(folder(config)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        Err(error) => return Err(error),
-    };
-    for entry in entries {
-        let path = entry?.path();
-        if path.is_file() {
-            overwrite(&path)?;
+    files(config)?.iter().try_for_each(|path| overwrite(path))
+}
+
+/// Every file in the folders of vectors.
+fn files(config: &Config) -> io::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for folder in [folder(config), decided_folder(config)] {
+        let entries = match std::fs::read_dir(folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
+            Err(error) => return Err(error),
+        };
+        for entry in entries {
+            let path = entry?.path();
+            if path.is_file() {
+                files.push(path);
+            }
         }
     }
-    Ok(())
+    Ok(files)
 }
 
 /// Zeroes the vectors of one item in every vector file of this workspace, of whichever model; a
@@ -48,24 +65,17 @@ pub(super) fn forget(config: &Config) -> io::Result<()> {
 /// # Errors
 /// When a file can't be read, written or removed.
 pub(super) fn erase(config: &Config, item: i64) -> anyhow::Result<u64> {
-    let entries = match std::fs::read_dir(folder(config)) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-        Err(error) => return Err(error.into()),
-    };
     let mut erased = 0;
-    for entry in entries {
-        let path = entry?.path();
+    for path in files(config)? {
         match VectorFile::at(&path)? {
             Some(file) => erased += file.erase(item)?,
-            None if path.is_file() => overwrite(&path)?,
-            None => {}
+            None => overwrite(&path)?,
         }
     }
     Ok(erased)
 }
 
-fn overwrite(path: &std::path::Path) -> io::Result<()> {
+fn overwrite(path: &Path) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).open(path)?;
     let length = file.metadata()?.len();
     io::copy(&mut io::repeat(0).take(length), &mut file)?;

@@ -27,7 +27,7 @@ use crate::vision::{Encoder, Model, ModelCard};
 
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
-use super::progress::{Progress, Rate, summary};
+use super::progress::{Doing, Progress, Rate, summary};
 use super::{reload, workspace};
 
 /// Judge every picture in a folder, then every new one, until Ctrl-C
@@ -232,7 +232,8 @@ impl Run {
         let (stages, opening) = stages.context("a run can be used only once")?;
         let (told, mut twice) = stop_signals()?;
         let quiet = !tracing::enabled!(tracing::Level::INFO);
-        let progress = Progress::start(Arc::clone(&self.monitor), quiet, self.json_log);
+        let progress =
+            Progress::start(Arc::clone(&self.monitor), Doing::Judging, quiet, self.json_log);
         let acting = self.actor.clone().start();
         let running =
             async { tokio::join!(opening.open(&self.engine), pipeline::run(source, stages, told)) };
@@ -370,7 +371,7 @@ fn on_verdict(format: OutputFormat, card: &ModelCard) -> OnVerdict {
 }
 
 /// The first SIGINT or SIGTERM resolves the future; a second one arrives on the channel.
-fn stop_signals()
+pub(super) fn stop_signals()
 -> anyhow::Result<(impl Future<Output = ()> + Send + 'static, tokio::sync::mpsc::Receiver<()>)> {
     use tokio::signal::unix::{SignalKind, signal};
     let (mut interrupt, mut terminate) =

@@ -222,6 +222,13 @@ impl Classifier {
         self.prompts.iter().map(cosine).collect()
     }
 
+    /// The log-odds of one view's score as an adapter of the policy, if it has one, changes it:
+    /// unlike the score it still tells differences where the score is all but 0 or 1.
+    pub fn log_odds(&self, view: &Embedding) -> f64 {
+        let learned = self.policy.adapter.as_ref().map(|adapter| &adapter.learned);
+        self.adapted_log_odds(learned, view)
+    }
+
     fn score_of(&self, violating: impl Iterator<Item = f32>) -> f32 {
         match self.policy.scoring {
             // A sum of rounded shares can exceed 1 by a few units in the last place.

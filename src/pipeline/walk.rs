@@ -28,6 +28,11 @@ impl Excluded {
         Self(own.iter().map(|name| workspace.join(name)).collect())
     }
 
+    /// One folder with all that is in it.
+    pub fn folder(folder: PathBuf) -> Self {
+        Self(vec![folder])
+    }
+
     /// Whether the path is one of them, or lies below one.
     pub fn contains(&self, path: &Path) -> bool {
         self.0.iter().any(|own| path.starts_with(own))

@@ -113,33 +113,46 @@ impl Store {
         read.await.map_err(|error| self.failed(error))
     }
 
-    /// The items that were decided, by number, with what stands; of the latest decisions and undos
-    /// after the given number, which is answered anew. Later entries overrule earlier ones.
-    pub async fn decided_items(
+    /// The log of decisions after this entry: number, item, and the action; none for an undo.
+    pub async fn decision_log(
         &self,
         after: i64,
         limit: u32,
-    ) -> Result<(i64, Vec<(i64, Option<Action>)>), StoreError> {
+    ) -> Result<Vec<(i64, i64, Option<Action>)>, StoreError> {
         let read = async {
             let rows = sqlx::query(
-                "SELECT d.id, d.item, (SELECT s.action FROM decisions AS s
-                    WHERE s.item = d.item AND s.action IN ('approve', 'remove')
-                      AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = s.id)
-                    ORDER BY s.id DESC LIMIT 1) AS standing
-                 FROM decisions AS d WHERE d.id > ? ORDER BY d.id DESC LIMIT ?",
+                "SELECT id, item, action FROM decisions WHERE id > ? ORDER BY id LIMIT ?",
             )
             .bind(after)
             .bind(limit)
             .fetch_all(&self.readers)
             .await?;
-            let mut last = after;
-            let mut items = Vec::with_capacity(rows.len());
-            for row in rows.iter().rev() {
-                last = row.try_get("id")?;
-                let action: Option<String> = row.try_get("standing")?;
-                items.push((row.try_get("item")?, action.map(action_of).transpose()?));
-            }
-            Ok((last, items))
+            let entry = |row: &SqliteRow| {
+                let action: String = row.try_get("action")?;
+                let action = if action == "undo" { None } else { Some(action_of(action)?) };
+                Ok::<_, RowError>((row.try_get("id")?, row.try_get("item")?, action))
+            };
+            rows.iter().map(entry).collect::<Result<_, _>>()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
+    /// Of these items, by number, whether an approval or a removal stands.
+    pub async fn what_stands(&self, numbers: &[i64]) -> Result<Vec<(i64, bool)>, StoreError> {
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT k.value AS item, EXISTS (SELECT 1 FROM decisions AS s
+                    WHERE s.item = k.value AND s.action IN ('approve', 'remove')
+                      AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = s.id))
+                    AS stands
+                 FROM json_each(?) AS k",
+            )
+            .bind(Value::from(numbers).to_string())
+            .fetch_all(&self.readers)
+            .await?;
+            let standing =
+                |row: &SqliteRow| Ok::<_, RowError>((row.try_get("item")?, row.try_get("stands")?));
+            rows.iter().map(standing).collect::<Result<_, _>>()
         };
         read.await.map_err(|error| self.failed(error))
     }

@@ -57,6 +57,8 @@ pub enum Effect {
         item: ItemId,
         /// How much of it to show; never `Hidden`.
         reveal: Reveal,
+        /// With a map over it of what matters to this policy; as the model sees it then.
+        heat: Option<PolicyId>,
         /// The room for it, in cells.
         area: Size,
     },

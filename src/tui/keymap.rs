@@ -31,6 +31,10 @@ pub enum Key {
     Up,
     /// Arrow.
     Down,
+    /// Arrow.
+    Left,
+    /// Arrow.
+    Right,
     /// A page back.
     PageUp,
     /// A page on.
@@ -78,6 +82,8 @@ pub enum Command {
     Reveal,
     /// Hide the picture.
     Hide,
+    /// Show over the picture what matters to the policy that is explained.
+    Heatmap,
     /// The next row, or line.
     Down,
     /// The previous row, or line.
@@ -110,6 +116,8 @@ pub enum Command {
     Order,
     /// Search pictures by a description.
     Search,
+    /// Restrict what a search found, or ask for more.
+    Narrow,
     /// Search pictures that are like the one on the screen.
     Alike,
     /// The numbers.
@@ -244,10 +252,12 @@ pub const KEYS: &[Binding] = bindings![
     &[Key::Char('v')], "v", Reveal, "reveal", "reveal", DECIDING, "show one step more of the picture";
     &[Key::Char('/')], "/", Text, "text", "filter", BROWSE, "show only paths that contain a text";
     &[Key::Char('s')], "s", Search, "search", "search", DECIDING, "search all pictures by a description";
+    &[Key::Char('/')], "/", Narrow, "narrow", "narrow", &[Place::Results], "search again, with policy: outcome: decision: path:";
     &[Key::Char('S')], "S", Alike, "alike", "", DECIDING, "search pictures like the one on the screen";
     &[Key::Char('.')], ".", Repeat, "repeat", "", BROWSE, "decide this as the one before";
     &[Key::Char('U')], "U", Redo, "redo", "", DECIDING, "decide again what you took back";
     &[Key::Char('V')], "V", Hide, "hide", "hide", DECIDING, "hide the picture again";
+    &[Key::Char('h')], "h", Heatmap, "heatmap", "", BROWSE, "show which parts of the picture matter (approximate)";
     &[Key::Enter], "Enter", Accept, "accept", "take it", &[Place::Filter, Place::Note, Place::Text, Place::Ask, Place::Together], "take what is selected or typed";
     &[Key::Esc], "Esc", Close, "close", "close", EVERYWHERE, "close what is open, the marks, or the message";
     &[Key::Char('p')], "p", Filter, "policies", "policies", BROWSE, "show only what one policy flagged";
@@ -309,7 +319,7 @@ pub enum KeymapError {
 }
 
 /// Keys that have names.
-const SPELLINGS: [(&str, Key); 13] = [
+const SPELLINGS: [(&str, Key); 15] = [
     ("Enter", Key::Enter),
     ("Esc", Key::Esc),
     ("Tab", Key::Tab),
@@ -317,6 +327,8 @@ const SPELLINGS: [(&str, Key); 13] = [
     ("Backspace", Key::Backspace),
     ("Up", Key::Up),
     ("Down", Key::Down),
+    ("Left", Key::Left),
+    ("Right", Key::Right),
     ("PageUp", Key::PageUp),
     ("PageDown", Key::PageDown),
     ("Home", Key::Home),
@@ -478,6 +490,8 @@ fn key_for(event: KeyEvent) -> Option<Key> {
         KeyCode::Backspace => Key::Backspace,
         KeyCode::Up => Key::Up,
         KeyCode::Down => Key::Down,
+        KeyCode::Left => Key::Left,
+        KeyCode::Right => Key::Right,
         KeyCode::PageUp => Key::PageUp,
         KeyCode::PageDown => Key::PageDown,
         KeyCode::Home => Key::Home,

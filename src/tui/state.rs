@@ -52,6 +52,8 @@ pub struct State {
     pub detail: Detail,
     /// How much of the selected item is shown.
     pub reveal: Reveal,
+    /// Over the picture lies a map of what matters to this policy.
+    pub heat: Option<PolicyId>,
     /// The selected item's picture.
     pub picture: Picture,
     /// Which policy's prompts are shown: an index into [`ItemDetail::panels`].
@@ -110,6 +112,7 @@ impl State {
             watcher: Watcher::Unknown,
             detail: Detail::Nothing,
             reveal: Reveal::Hidden,
+            heat: None,
             picture: Picture::Nothing,
             panel: 0,
             why_scroll: 0,
@@ -591,10 +594,12 @@ pub enum Mode {
         /// What was typed so far.
         text: String,
     },
-    /// The line for a description to search by.
+    /// The line for a description to search by, and for what restricts the search.
     Ask {
         /// What was typed so far.
         text: String,
+        /// Added to what is like this item.
+        like: Option<ItemId>,
     },
     /// What a decision is going to touch.
     Together(Box<Together>),
@@ -632,18 +637,20 @@ impl Together {
     }
 }
 
-/// What a search looks for.
+/// What a search looks for; never nothing.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Query {
-    /// Pictures that fit a description.
-    Text(String),
+pub struct Query {
     /// Pictures like this one.
-    Like(ItemId),
+    pub like: Option<ItemId>,
+    /// As typed: descriptions, and restrictions such as `policy:weapons`.
+    pub text: String,
 }
 
 /// What a search found, the most similar first.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Results {
+    /// What was searched for.
+    pub query: Query,
     /// In words, for the title.
     pub title: String,
     /// The search that is on its way.

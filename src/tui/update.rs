@@ -75,6 +75,11 @@ pub fn allows(state: &State, command: Command) -> bool {
         Command::NextPolicy | Command::PreviousPolicy => {
             detail.is_some_and(|detail| detail.panels.len() > 1)
         }
+        Command::Heatmap => {
+            state.pictures == Pictures::Shown
+                && state.reveal != Reveal::Hidden
+                && detail.is_some_and(|detail| !detail.panels.is_empty())
+        }
         Command::WhyDown | Command::WhyUp | Command::Alike => detail.is_some(),
         Command::Down
         | Command::Up
@@ -89,6 +94,7 @@ pub fn allows(state: &State, command: Command) -> bool {
         | Command::Outcomes
         | Command::Order
         | Command::Search
+        | Command::Narrow
         | Command::Numbers
         | Command::Help
         | Command::Accept
@@ -248,6 +254,7 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
         }
         Command::Reveal => reveal(state, effects),
         Command::Search => find::ask(state),
+        Command::Narrow => find::narrow(state),
         Command::Alike => find::alike(state, effects),
         Command::Numbers => open_numbers(state, effects),
         Command::Text => {
@@ -264,6 +271,7 @@ fn press(state: &mut State, key: Key, effects: &mut Vec<Effect>) {
             };
             change_filter(state, filter, effects);
         }
+        Command::Heatmap => turn_heatmap(state, effects),
         Command::Hide => {
             state.reveal = Reveal::Hidden;
             forget_picture(state, effects);
@@ -334,7 +342,7 @@ fn open_numbers(state: &mut State, effects: &mut Vec<Effect>) {
 /// Into the line that has the keyboard, if one has.
 fn type_text(state: &mut State, text: &str, effects: &mut Vec<Effect>) {
     match &mut state.mode {
-        Mode::Note { text: line } | Mode::Ask { text: line } => type_into(line, text),
+        Mode::Note { text: line } | Mode::Ask { text: line, .. } => type_into(line, text),
         Mode::Text { text: line } => {
             type_into(line, text);
             filter_by_text(state, effects);
@@ -350,7 +358,7 @@ fn type_into(line: &mut String, text: &str) {
 
 fn erase(state: &mut State, effects: &mut Vec<Effect>) {
     match &mut state.mode {
-        Mode::Note { text } | Mode::Ask { text } => {
+        Mode::Note { text } | Mode::Ask { text, .. } => {
             text.pop();
         }
         Mode::Text { text } => {
@@ -414,7 +422,7 @@ fn accept(state: &mut State, effects: &mut Vec<Effect>) {
         }
         // What was typed is what the queue shows already.
         Mode::Text { .. } => {}
-        Mode::Ask { text } => find::by_text(state, text.trim(), effects),
+        Mode::Ask { text, like } => find::by_text(state, text.trim(), like, effects),
         Mode::Together(together) => together::confirm(state, *together, effects),
         mode @ (Mode::Browse | Mode::Help { .. } | Mode::Results(_) | Mode::Numbers(_)) => {
             state.mode = mode;
@@ -431,6 +439,18 @@ fn choose_reason(state: &mut State, key: Key) {
     };
     // The same digit again takes the choice back.
     state.draft.reason = (state.draft.reason.as_ref() != Some(&policy)).then_some(policy);
+}
+
+/// A map of what matters to the policy that is explained, over the picture or away from it.
+fn turn_heatmap(state: &mut State, effects: &mut Vec<Effect>) {
+    let explained = state.item_detail().and_then(|detail| detail.panels.get(state.panel));
+    let policy = explained.map(|panel| panel.verdict.policy.clone());
+    state.heat = if state.heat.is_some() { None } else { policy };
+    if let Some(policy) = &state.heat {
+        let text = format!("red parts speak for {policy}, blue ones against it; approximate");
+        say(state, MessageKind::Note, text);
+    }
+    forget_picture(state, effects);
 }
 
 fn turn_panel(state: &mut State, direction: Direction) {
@@ -883,6 +903,7 @@ fn follow_picture(state: &mut State, effects: &mut Vec<Effect>) {
         if item.is_some() && state.pictured.is_some() {
             state.reveal = Reveal::Hidden;
         }
+        state.heat = None;
         forget_picture(state, effects);
         state.pictured = item;
     }
@@ -900,8 +921,8 @@ fn follow_picture(state: &mut State, effects: &mut Vec<Effect>) {
     let (Some(area), Some(shown)) = (wanted, state.shown()) else { return };
     let id = next_request(state);
     state.picture = Picture::Loading { id, area };
-    let (paths, item, reveal) = (shown.paths, shown.item, state.reveal);
-    effects.push(Effect::LoadPicture { id, paths, item, reveal, area });
+    let (paths, item, reveal, heat) = (shown.paths, shown.item, state.reveal, state.heat.clone());
+    effects.push(Effect::LoadPicture { id, paths, item, reveal, heat, area });
 }
 
 /// The room for the picture, if one should be on the screen.

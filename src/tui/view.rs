@@ -1,5 +1,6 @@
 //! Draws the state, and changes nothing.
 
+mod browse;
 mod header;
 mod numbers;
 mod picture;
@@ -20,6 +21,7 @@ use super::layout::{Layout, SMALLEST};
 use super::state::{Mode, RequestId, State};
 use style::{Role, style};
 
+pub use browse::{Thumbnails, browse};
 pub use text::ago;
 
 /// Where the pixels are: the driver keeps what [`super::Event::PictureReady`] announced.

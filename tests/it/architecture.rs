@@ -84,7 +84,7 @@ const TABLE: &[Row] = &[
         only_in: &[],
     },
     // `half`: turning half precision into numbers with the vector instructions at hand.
-    Row { room: "search", rooms: &["moderation"], crates: &["half"], only_in: &[] },
+    Row { room: "search", rooms: &["moderation"], crates: &[], only_in: &[] },
     // `rustix`: opening an upload without following links; `sha2`: hashing what is too large to
     // be kept.
     Row {
@@ -135,7 +135,10 @@ const TABLE: &[Row] = &[
             // The level of the log is a choice of the subcommand's.
             ("commands.rs", &["tracing_subscriber"]),
             ("commands/runtime", &["zip", "tar", "flate2"]),
+            ("commands/heat", &["image"]),
             ("commands/review", &["ratatui", "ratatui_image", "crossterm", "image"]),
+            ("commands/screen", &["ratatui", "ratatui_image", "crossterm", "image"]),
+            ("commands/search", &["ratatui", "ratatui_image", "crossterm", "image"]),
         ],
     },
 ];

@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use modtool::moderation::{
-    Action, Decision, DecisionOutcome, Embedding, ItemId, Lane, Lease, Outcome, PerceptualHash,
-    PolicyId, QueueCursor, QueueFilter, QueueOrder, QueueRows, Reason, RedoOutcome, ReviewState,
-    ReviewTask, ScoreHistogram, TaskId, Timestamp, UndoOutcome,
+    Action, Decided, Decision, DecisionOutcome, Embedding, ItemFilter, ItemId, Lane, Lease,
+    Outcome, PerceptualHash, PolicyId, QueueCursor, QueueFilter, QueueOrder, QueueRows, Reason,
+    RedoOutcome, ReviewState, ReviewTask, ScoreHistogram, TaskId, Timestamp, UndoOutcome,
 };
 use modtool::store::{Judged, Store};
 use sqlx::{AssertSqlSafe, Row as _};
@@ -392,11 +392,23 @@ async fn what_a_search_needs_is_there_by_number() {
     bench.store.record_decision(&remove).await.expect("decided");
     let found = bench.store.found_items(&[vectors[1].item]).await.expect("read");
     assert_eq!((found[0].decision, found[0].task), (Some(Action::Remove), None));
-    let (last, decided) = bench.store.decided_items(0, 10).await.expect("read");
-    assert_eq!(decided, [(vectors[1].item, Some(Action::Remove))]);
+    let item = vectors[1].item;
+    let log = bench.store.decision_log(0, 10).await.expect("read");
+    assert_eq!(
+        log.iter().map(|(_, item, action)| (*item, *action)).collect::<Vec<_>>(),
+        [(item, Some(Action::Remove))]
+    );
+    assert_eq!(
+        bench.store.what_stands(&[item, 999]).await.expect("read"),
+        [(item, true), (999, false)]
+    );
     bench.store.undo(&reviewer("ana"), Timestamp(7)).await.expect("undone");
-    let (_, decided) = bench.store.decided_items(last, 10).await.expect("read");
-    assert_eq!(decided, [(vectors[1].item, None)]);
+    let log = bench.store.decision_log(log[0].0, 10).await.expect("read");
+    assert_eq!(
+        log.iter().map(|(_, item, action)| (*item, *action)).collect::<Vec<_>>(),
+        [(item, None)]
+    );
+    assert_eq!(bench.store.what_stands(&[item]).await.expect("read"), [(item, false)]);
     assert_audit_holds(bench.store.path(), 2).await;
 }
 
@@ -549,7 +561,17 @@ async fn no_verb_of_the_desk_walks_over_a_big_table() {
     store.last_vector().await.expect("read");
     store.found_items(&[1, 2]).await.expect("read");
     store.first_views(&fingerprint(), &[1, 2]).await.expect("read");
-    store.decided_items(0, 10).await.expect("read");
+    store.decision_log(0, 10).await.expect("read");
+    store.what_stands(&[1, 2]).await.expect("read");
+    let policy = group[0].policy.clone();
+    for filter in [
+        ItemFilter { policy, since: Some(at), ..ItemFilter::default() },
+        ItemFilter { outcome: Some(Outcome::Review), ..ItemFilter::default() },
+        ItemFilter { decision: Some(Decided::Undecided), ..ItemFilter::default() },
+        ItemFilter { state: Some(ReviewState::Closed), ..ItemFilter::default() },
+    ] {
+        store.items_where(&filter).await.expect("read");
+    }
     store.item_number(group[0].item).await.expect("read");
     store.open_by_hand(ItemId::of_bytes(b"c"), &ana, at).await.expect("opened");
     store.change_counter().await.expect("counted");

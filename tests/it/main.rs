@@ -23,6 +23,7 @@ mod review;
 mod sandbox;
 mod scan;
 mod score;
+mod search;
 mod soak;
 mod store;
 mod support;

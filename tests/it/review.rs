@@ -2,7 +2,8 @@
 
 use super::support::pictures::{jpeg, page, receipt};
 use super::support::terminal::Terminal;
-use super::support::workspace::{Running, Workspace};
+use super::support::until;
+use super::support::workspace::{PATIENCE, Running, Workspace};
 
 /// A workspace in which one drawn page was flagged.
 fn flagged() -> Workspace {
@@ -230,4 +231,34 @@ fn policies_that_are_saved_meanwhile_are_taken_over_and_broken_ones_are_told() {
     // It still decides.
     terminal.press("a");
     terminal.shows("decided today 1");
+}
+
+#[test]
+fn a_map_of_what_matters_lies_over_the_picture() {
+    let workspace = flagged();
+    let command = ["review", "--reviewer", "ana", "--pictures", "halfblocks"];
+    let mut terminal = Terminal::start(&workspace.command(&command));
+    terminal.shows("safe view");
+    until("it is revealed", PATIENCE, || {
+        terminal.press("v");
+        terminal.screen().contains("safe view: full").then_some(())
+    });
+    assert!(!has_red(&terminal), "a page is black and white");
+    terminal.press("h");
+    terminal.shows("heatmap of documents, approximate");
+    until("something is red", PATIENCE, || has_red(&terminal).then_some(()));
+    terminal.press("h");
+    terminal.shows("safe view: full");
+    terminal.press("q");
+    assert_eq!(terminal.ended(), 0);
+}
+
+/// Whether a cell of pure enough red was ever drawn.
+fn has_red(terminal: &Terminal) -> bool {
+    let output = String::from_utf8_lossy(&terminal.output()).into_owned();
+    output.split("8;2;").skip(1).any(|colour| {
+        let numbers = colour.split(|c: char| !c.is_ascii_digit());
+        let numbers: Vec<i32> = numbers.take(3).filter_map(|number| number.parse().ok()).collect();
+        matches!(numbers[..], [red, green, blue] if red > green + 100 && red > blue + 100)
+    })
 }

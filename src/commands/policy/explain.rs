@@ -1,13 +1,16 @@
 //! `modtool policy explain`: prompt by prompt, why a picture has the score that it has.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
-use crate::commands::output::{file_json, json_line, number, table};
+use crate::commands::UsageError;
+use crate::commands::heat;
+use crate::commands::output::{file_json, json_line, number, path_json, table};
 use crate::commands::workspace;
 use crate::commands::workspace::must_be_policies;
 use crate::config::Config;
@@ -17,6 +20,7 @@ use crate::moderation::{Classifier, DecidedItem, Embedding, Policy, PolicyScore,
 use crate::pipeline::judge_named;
 use crate::store::{Judged, Store};
 use crate::vision::ModelCard;
+use crate::vision::occlusion::{CELLS, Heatmap, png};
 
 use super::{must_exist, policies_at};
 
@@ -42,6 +46,11 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "PATH")]
     policies: Option<PathBuf>,
 
+    /// Write a picture that shows which parts of IMAGE matter to the policy with the highest score
+    /// (or the one that --policy names): red speaks for it, blue against it. It is approximate
+    #[arg(long, value_name = "OUT.png")]
+    heatmap: Option<PathBuf>,
+
     /// Form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: OutputFormat,
@@ -56,16 +65,20 @@ struct Nearest<'a> {
 
 pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<ExitCode> {
     must_exist(&args.images.iter().collect::<Vec<_>>())?;
+    if let Some(out) = &args.heatmap {
+        refuse_heatmap(out, args)?;
+    }
     let files = policies_at(args.policies.as_deref(), config)?;
     must_be_policies(&args.only, &files)?;
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
     let card = encoder.model().clone();
     let mut pictures = Vec::new();
+    let decoders = workspace::decoders(config)?;
     judge_named(
         encoder.as_ref(),
         &classifiers,
-        &workspace::decoders(config)?,
+        &decoders,
         config.engine.batch,
         &args.images,
         |judged| pictures.push(judged),
@@ -97,13 +110,84 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
             Some(corpus) => corpus.nearest(judged).await?,
             None => None,
         };
-        let explained = Explained { judged, scored, ranks, nearest, card: &card };
+        let heat = match (&args.heatmap, scored.first()) {
+            (Some(out), Some((classifier, score))) => {
+                let heat = tokio::task::block_in_place(|| {
+                    heat::of_file(encoder.as_ref(), classifier, &decoders, judged, score.view)
+                })?;
+                std::fs::write(out, png(&heat.picture)?)
+                    .with_context(|| format!("can't write {}", escape_path(out)))?;
+                Some(Heat { policy: classifier.policy.id.to_string(), map: heat.map, out })
+            }
+            (Some(_), None) => {
+                let path = escape_path(&judged.sighting.path);
+                anyhow::bail!("there is no heatmap of {path}: it has no score");
+            }
+            (None, _) => None,
+        };
+        let explained = Explained { judged, scored, ranks, nearest, heat, card: &card };
         match args.format {
             OutputFormat::Json => json_line(&mut out, &explained.json())?,
             OutputFormat::Table => explained.print(&mut out)?,
         }
     }
     Ok(ExitCode::Clean)
+}
+
+/// The file is a picture's: it must not be one that is to be explained, or of another kind.
+fn refuse_heatmap(out: &Path, args: &ExplainArgs) -> anyhow::Result<()> {
+    let is_png = out.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("png"));
+    let told = if !is_png {
+        format!("--heatmap writes a PNG; name it so: {}.png", escape_path(out))
+    } else if args.images.len() != 1 || args.images.iter().any(|image| image.is_dir()) {
+        "--heatmap explains one picture; name one".to_owned()
+    } else if args.images.iter().any(|image| is_same(image, out)) {
+        format!("--heatmap would overwrite the picture itself, {}", escape_path(out))
+    } else {
+        return Ok(());
+    };
+    Err(UsageError(told).into())
+}
+
+fn is_same(one: &Path, other: &Path) -> bool {
+    let real = |path: &Path| std::fs::canonicalize(path).ok();
+    real(one).is_some_and(|one| Some(one) == real(other))
+}
+
+/// A map that was written.
+struct Heat<'a> {
+    policy: String,
+    map: Heatmap,
+    out: &'a Path,
+}
+
+impl Heat<'_> {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        writeln!(
+            out,
+            "\n  heatmap of {} (approximate): {}",
+            escape(self.policy.as_bytes()),
+            escape_path(self.out)
+        )?;
+        if self.map.strongest() < 0.1 {
+            return writeln!(out, "  no part alone matters: covering any changes next to nothing");
+        }
+        writeln!(
+            out,
+            "  red parts speak for it, blue ones against it; what matters only together"
+        )?;
+        writeln!(out, "  with other parts is not seen: a help for writing prompts, no proof")
+    }
+
+    fn json(&self) -> Value {
+        let mut object = path_json("file", self.out);
+        object.insert("policy".into(), self.policy.as_str().into());
+        object.insert("approximate".into(), true.into());
+        let row = |row: &[f32]| row.iter().map(|drop| number(f64::from(*drop))).collect::<Value>();
+        let rows = self.map.drops.chunks(CELLS as usize).map(row).collect::<Value>();
+        object.insert("log_odds_drops".into(), rows);
+        object.into()
+    }
 }
 
 fn wanted(args: &ExplainArgs, policy: &Policy) -> bool {
@@ -173,6 +257,7 @@ struct Explained<'a> {
     /// For each score, how many recorded ones are lower, of how many.
     ranks: Vec<Option<(u64, u64)>>,
     nearest: Option<Nearest<'a>>,
+    heat: Option<Heat<'a>>,
     card: &'a ModelCard,
 }
 
@@ -229,6 +314,9 @@ impl Explained<'_> {
                 nearest.cosine, nearest.path
             )?;
         }
+        if let Some(heat) = &self.heat {
+            heat.print(out)?;
+        }
         writeln!(out)
     }
 
@@ -266,6 +354,9 @@ impl Explained<'_> {
             })
         });
         object.insert("nearest_decided".into(), nearest.into());
+        if let Some(heat) = &self.heat {
+            object.insert("heatmap".into(), heat.json());
+        }
         object.into()
     }
 }

@@ -65,9 +65,12 @@ fn every_key_does_what_its_row_says() {
                 },
                 Command::Text => matches!(now.mode, Mode::Text { .. }),
                 Command::Search => matches!(now.mode, Mode::Ask { .. }),
+                Command::Narrow => matches!(&now.mode, Mode::Ask { text, .. } if text == "a dog"),
                 Command::Alike => {
                     matches!(now.mode, Mode::Results(_))
-                        && asks(|e| matches!(e, Effect::Find { query: Query::Like(_), .. }))
+                        && asks(|e| {
+                            matches!(e, Effect::Find { query: Query { like: Some(_), .. }, .. })
+                        })
                 }
                 Command::Numbers => {
                     matches!(now.mode, Mode::Numbers(_)) != matches!(before.mode, Mode::Numbers(_))
@@ -77,6 +80,10 @@ fn every_key_does_what_its_row_says() {
                 Command::Reveal => {
                     now.reveal > before.reveal
                         && asks(|effect| matches!(effect, Effect::Expose { .. }))
+                }
+                Command::Heatmap => {
+                    now.heat.is_some()
+                        && asks(|e| matches!(e, Effect::LoadPicture { heat: Some(_), .. }))
                 }
                 Command::Hide => now.reveal == Reveal::Hidden && before.reveal != Reveal::Hidden,
                 Command::Down
@@ -111,7 +118,7 @@ fn every_key_does_what_its_row_says() {
                     }
                 },
                 Command::Erase => match &now.mode {
-                    Mode::Note { text } | Mode::Ask { text } => text == "ab",
+                    Mode::Note { text } | Mode::Ask { text, .. } => text == "ab",
                     Mode::Text { text } => text == "ab" && now.filter.text.as_deref() == Some("ab"),
                     _ => false,
                 },
@@ -1229,4 +1236,55 @@ fn a_budget_and_a_break_are_words_and_keep_nobody_from_working() {
     assert!(!desk.message().contains("break"));
     desk.send(Event::Clock(Timestamp(NOW.0 + 50 * 60_000)));
     assert!(desk.message().contains("a short break helps"));
+}
+
+#[test]
+fn a_search_is_narrowed_with_what_was_typed_in_the_line() {
+    let mut desk = Desk::with(120, 40, many(1, 3));
+    desk.search("red car");
+    desk.press('/');
+    assert_eq!(desk.state.mode, Mode::Ask { text: "red car".to_owned(), like: None });
+    for character in " outcome:block".chars() {
+        desk.press(character);
+    }
+    let effects = desk.send(Event::Key(Key::Enter));
+    let text = "red car outcome:block".to_owned();
+    let asked = |effects: &[Effect], query: &Query| {
+        effects.iter().any(|one| matches!(one, Effect::Find { query: asked, .. } if asked == query))
+    };
+    assert!(asked(&effects, &Query { like: None, text }), "{effects:?}");
+    let id = desk.find_id();
+    desk.send(Event::FoundItems { id, found: vec![found(7, 0.9, "seven.jpg")] });
+    desk.press('S');
+    desk.press('/');
+    desk.press('x');
+    let effects = desk.send(Event::Key(Key::Enter));
+    let Mode::Results(results) = &desk.state.mode else { panic!("{:?}", desk.state.mode) };
+    assert!(results.query.like.is_some() && results.query.text == "x", "{:?}", results.query);
+    assert!(asked(&effects, &results.query));
+}
+
+#[test]
+fn a_map_of_what_matters_lies_over_one_picture_for_one_policy() {
+    let mut desk = Desk::with(120, 40, many(1, 3));
+    desk.answer_detail();
+    let heat = |effects: &[Effect]| {
+        effects.iter().find_map(|effect| match effect {
+            Effect::LoadPicture { heat, .. } => Some(heat.clone()),
+            _ => None,
+        })
+    };
+    if desk.state.reveal == Reveal::Hidden {
+        desk.press('v');
+    }
+    let effects = desk.press('h');
+    let policy = desk.state.heat.clone();
+    assert!(policy.is_some());
+    assert_eq!(heat(&effects), Some(policy));
+    assert!(desk.message().contains("approximate"), "{}", desk.message());
+    let effects = desk.press('h');
+    assert_eq!((heat(&effects), desk.state.heat.clone()), (Some(None), None));
+    desk.press('h');
+    desk.press('j');
+    assert_eq!(desk.state.heat, None, "the next picture has none");
 }

@@ -1,6 +1,6 @@
 //! Search by a description or by the picture on the screen, and what it found.
 
-use crate::moderation::Action;
+use crate::moderation::{Action, ItemId};
 use crate::tui::effect::Effect;
 use crate::tui::keymap::Command;
 use crate::tui::layout::inside;
@@ -35,28 +35,43 @@ pub(super) fn allows(state: &State, results: &Results, command: Command) -> bool
 
 /// Opens the line for a description.
 pub(super) fn ask(state: &mut State) {
-    state.mode = Mode::Ask { text: String::new() };
+    state.mode = Mode::Ask { text: String::new(), like: None };
 }
 
-pub(super) fn by_text(state: &mut State, text: &str, effects: &mut Vec<Effect>) {
-    if text.is_empty() {
-        return;
+/// Opens the line with what was searched for in it.
+pub(super) fn narrow(state: &mut State) {
+    let Mode::Results(results) = &state.mode else { return };
+    let Query { like, text } = results.query.clone();
+    state.mode = Mode::Ask { text, like };
+}
+
+pub(super) fn by_text(
+    state: &mut State,
+    text: &str,
+    like: Option<ItemId>,
+    effects: &mut Vec<Effect>,
+) {
+    if !text.is_empty() || like.is_some() {
+        search(state, Query { like, text: text.to_owned() }, effects);
     }
-    let title = format!("like “{text}”");
-    search(state, title, Query::Text(text.to_owned()), effects);
 }
 
 pub(super) fn alike(state: &mut State, effects: &mut Vec<Effect>) {
     let Some(shown) = state.shown() else { return };
-    let title = format!("like item {}", shown.item.short());
-    search(state, title, Query::Like(shown.item), effects);
+    search(state, Query { like: Some(shown.item), text: String::new() }, effects);
 }
 
-fn search(state: &mut State, title: String, query: Query, effects: &mut Vec<Effect>) {
+fn search(state: &mut State, query: Query, effects: &mut Vec<Effect>) {
     let id = next_request(state);
     forget_picture(state, effects);
     state.reveal = Reveal::Hidden;
+    let title = match (&query.like, query.text.as_str()) {
+        (None, text) => format!("like “{text}”"),
+        (Some(item), "") => format!("like item {}", item.short()),
+        (Some(item), text) => format!("like item {} · “{text}”", item.short()),
+    };
     state.mode = Mode::Results(Box::new(Results {
+        query: query.clone(),
         title,
         request: Some(id),
         progress: "searching…".to_owned(),

@@ -27,7 +27,11 @@ pub(super) fn draw(
     let Some(path) = path else {
         return frame.render_widget(super::pane(state, Line::raw(" picture ")), area);
     };
-    let step = if state.shown().is_some() { safe_view(state.reveal) } else { String::new() };
+    let step = match &state.heat {
+        Some(policy) => format!(" heatmap of {policy}, approximate (h) "),
+        None if state.shown().is_some() => safe_view(state.reveal),
+        None => String::new(),
+    };
     let room = usize::from(area.width).saturating_sub(width(&step) + 5);
     let name = format!(" {} ", fit_middle(&file_name(&path), room));
     let title = Line::styled(name, style(state.theme, Role::Title));

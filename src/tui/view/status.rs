@@ -13,11 +13,27 @@ use super::queue::{label, standing};
 use super::style::{Role, style};
 use super::text::{file_name, fit_end, width};
 
+/// What can be typed to search, besides words.
+const EXAMPLE: &str = "a red car policy:weapons outcome:block decision:none path:cats";
+
 pub(super) fn draw_message(frame: &mut Frame<'_>, area: Rect, state: &State) {
     match &state.mode {
         Mode::Note { text } => return draw_line(frame, area, " note: ", text),
         Mode::Text { text } => return draw_line(frame, area, " path contains: ", text),
-        Mode::Ask { text } => return draw_line(frame, area, " search pictures of: ", text),
+        Mode::Ask { text, like } => {
+            let label = match like {
+                Some(item) => format!(" search pictures like {} and: ", item.short()),
+                None => " search pictures of: ".to_owned(),
+            };
+            if text.is_empty() {
+                let example =
+                    fit_end(EXAMPLE, usize::from(area.width).saturating_sub(width(&label)));
+                let x = area.x + u16::try_from(width(&label)).unwrap_or(area.width).min(area.width);
+                let place = Rect { x, width: area.right().saturating_sub(x), ..area };
+                frame.render_widget(Line::styled(example, style(state.theme, Role::Dim)), place);
+            }
+            return draw_line(frame, area, &label, text);
+        }
         _ => {}
     }
     let draft = draft(state);

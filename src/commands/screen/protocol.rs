@@ -17,7 +17,7 @@ const USUAL_FONT: FontSize = FontSize { width: 10, height: 20 };
 
 /// `--pictures`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum PictureChoice {
+pub(in crate::commands) enum PictureChoice {
     /// What the terminal says it can.
     Auto,
     /// This way, whatever it says.
@@ -28,7 +28,7 @@ pub(super) enum PictureChoice {
 
 impl PictureChoice {
     /// From its checked spelling.
-    pub(super) fn parse(text: &str) -> Self {
+    pub(in crate::commands) fn parse(text: &str) -> Self {
         match text {
             "kitty" => Self::Fixed(ProtocolType::Kitty),
             "sixel" => Self::Fixed(ProtocolType::Sixel),
@@ -42,15 +42,15 @@ impl PictureChoice {
 
 /// What came of asking.
 #[derive(Debug)]
-pub(super) struct Found {
+pub(in crate::commands) struct Found {
     /// Encodes pictures for this terminal; none when they are off.
-    pub(super) picker: Option<Picker>,
+    pub(in crate::commands) picker: Option<Picker>,
     /// The terminal was asked then and has not finished its answer.
-    pub(super) unanswered_since: Option<Instant>,
+    pub(in crate::commands) unanswered_since: Option<Instant>,
 }
 
 /// Asks the terminal, unless the answer would change nothing. It must be in raw mode.
-pub(super) fn ask(choice: PictureChoice) -> Found {
+pub(in crate::commands) fn ask(choice: PictureChoice) -> Found {
     match choice {
         PictureChoice::Off => Found { picker: None, unanswered_since: None },
         PictureChoice::Fixed(ProtocolType::Halfblocks) => {
@@ -59,6 +59,17 @@ pub(super) fn ask(choice: PictureChoice) -> Found {
         PictureChoice::Auto => query(None),
         PictureChoice::Fixed(protocol) => query(Some(protocol)),
     }
+}
+
+/// Asks a terminal that is not in raw mode, and waits until no answer can come any more.
+pub(in crate::commands) fn ask_in_passing(choice: PictureChoice) -> Option<Picker> {
+    crossterm::terminal::enable_raw_mode().ok()?;
+    let found = ask(choice);
+    if let Some(asked) = found.unanswered_since {
+        drop_late_answer(asked);
+    }
+    crossterm::terminal::disable_raw_mode().ok()?;
+    found.picker
 }
 
 fn query(fixed: Option<ProtocolType>) -> Found {
@@ -84,8 +95,15 @@ fn query(fixed: Option<ProtocolType>) -> Found {
     Found { picker: Some(answer.picker(fixed)), unanswered_since }
 }
 
+/// The pixels of so many cells.
+pub(in crate::commands) fn pixels_of(picker: &Picker, cells: ratatui::layout::Size) -> (u32, u32) {
+    let font = picker.font_size();
+    let side = |cells: u16, pixels: u16| u32::from(cells) * u32::from(pixels);
+    (side(cells.width, font.width), side(cells.height, font.height))
+}
+
 /// What the protocol is called in the settings.
-pub(super) fn name(picker: &Picker) -> &'static str {
+pub(in crate::commands) fn name(picker: &Picker) -> &'static str {
     match picker.protocol_type() {
         ProtocolType::Kitty => "kitty",
         ProtocolType::Sixel => "sixel",
@@ -95,7 +113,7 @@ pub(super) fn name(picker: &Picker) -> &'static str {
 }
 
 /// Throws input away until the terminal has answered after all, or can't be expected to.
-pub(super) fn drop_late_answer(asked: Instant) {
+pub(in crate::commands) fn drop_late_answer(asked: Instant) {
     Answer::new().read_until(asked + LATEST);
 }
 

@@ -14,6 +14,7 @@ use crossterm::terminal::{
     EnterAlternateScreen, LeaveAlternateScreen, disable_raw_mode, enable_raw_mode,
 };
 use rustix::process::{Signal, getpid, kill_process};
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Whether the dashboard is on the screen right now.
 static OURS: AtomicBool = AtomicBool::new(false);
@@ -23,11 +24,11 @@ static HOOK: Once = Once::new();
 
 /// The terminal is ours as long as this lives.
 #[derive(Debug)]
-pub(super) struct Screen(());
+pub(in crate::commands) struct Screen(());
 
 impl Screen {
     /// Raw mode, the other screen, the mouse, and pasted text in brackets.
-    pub(super) fn enter() -> io::Result<Self> {
+    pub(in crate::commands) fn enter() -> io::Result<Self> {
         HOOK.call_once(|| {
             let before = std::panic::take_hook();
             std::panic::set_hook(Box::new(move |panic| {
@@ -79,7 +80,7 @@ fn leave() {
 }
 
 /// Ctrl-Z: the terminal goes back to the shell, we stop, and go on when the shell says so.
-pub(super) fn suspend() {
+pub(in crate::commands) fn suspend() {
     leave();
     if kill_process(getpid(), Signal::TSTP).is_ok() {
         // Another thread may be the one that takes the signal: we are stopped during this pause.
@@ -90,11 +91,36 @@ pub(super) fn suspend() {
 }
 
 /// After a stop, ours or not: the shell has changed the terminal in the meantime.
-pub(super) fn take_over_again() {
+pub(in crate::commands) fn take_over_again() {
     if OPEN.load(Ordering::SeqCst) {
         // Raw mode is remembered as being on, though the shell may have switched it off.
         let _ = disable_raw_mode();
         // If it fails, the next draw fails too and is reported.
         let _ = enter();
     }
+}
+
+/// Ends cleanly on request (`stop`); takes the terminal over again after a stop that we did not
+/// ask for (`resumed`). Both answer whether anyone still listens. Must be called within the
+/// runtime.
+pub(in crate::commands) fn listen_to_signals(
+    stop: impl Fn() -> bool + Clone + Send + 'static,
+    resumed: impl Fn() -> bool + Send + 'static,
+) -> io::Result<()> {
+    for kind in [SignalKind::terminate(), SignalKind::interrupt(), SignalKind::hangup()] {
+        let (mut signal, stop) = (signal(kind)?, stop.clone());
+        tokio::spawn(async move { while signal.recv().await.is_some() && stop() {} });
+    }
+    let mut continued = signal(SignalKind::from_raw(Signal::CONT.as_raw()))?;
+    tokio::spawn(async move {
+        while continued.recv().await.is_some() {
+            // After our own Ctrl-Z this is done twice, which does no harm.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            take_over_again();
+            if !resumed() {
+                return;
+            }
+        }
+    });
+    Ok(())
 }
