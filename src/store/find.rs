@@ -105,8 +105,9 @@ const FLAGGED_BY: &str = "
     SELECT json_group_array(item) FROM (
         SELECT t.item FROM task_policies AS p JOIN tasks AS t ON t.id = p.task WHERE p.policy = ?1
         UNION ALL
-        SELECT v.item FROM policy_versions AS w CROSS JOIN verdicts AS v ON v.policy_version = w.id
-        WHERE w.policy = ?1 AND v.outcome <> 'allow')";
+        SELECT v.item FROM policy_versions AS version
+        CROSS JOIN verdicts AS v ON v.policy_version = version.id
+        WHERE version.policy = ?1 AND v.outcome <> 'allow')";
 
 /// Binds: an outcome other than `allow`.
 const WITH_OUTCOME: &str = "

@@ -166,6 +166,84 @@ pub fn png(picture: &RgbImage) -> Result<Vec<u8>, image::ImageError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::moderation::{Fingerprint, LogitScale};
+    use crate::vision::{ImageSpec, ModelCard, ModelKind, Resample, Resize};
+
+    /// Sees nothing but how red the upper left quarter is.
+    struct RedCorner(ModelCard);
+
+    impl Encoder for RedCorner {
+        fn model(&self) -> &ModelCard {
+            &self.0
+        }
+
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
+            let seen = |picture: &Pixels| {
+                let half = picture.size as usize / 2;
+                let corner = picture.rgb.chunks(picture.size as usize * 3).take(half);
+                let reds = corner.flat_map(|row| row.chunks(3).take(half).map(|pixel| pixel[0]));
+                let red = reds.map(f32::from).sum::<f32>() / 255.0;
+                Embedding::normalised(vec![red, 100.0]).expect("has a direction")
+            };
+            Ok(pictures.iter().map(seen).collect())
+        }
+
+        fn embed_texts(&self, _: &[String]) -> Result<Vec<Embedding>, VisionError> {
+            Ok(Vec::new())
+        }
+
+        fn count_tokens(&self, _: &str) -> Result<usize, VisionError> {
+            Ok(0)
+        }
+    }
+
+    fn red_corner() -> RedCorner {
+        RedCorner(ModelCard {
+            name: "corner".to_owned(),
+            kind: ModelKind::Clip,
+            fingerprint: Fingerprint("c".repeat(64)),
+            logit_scale: LogitScale { scale: 1.0, bias: 0.0 },
+            embedding_dim: 2,
+            image: ImageSpec {
+                size: 40,
+                resize: Resize::Stretch,
+                resample: Resample::Bilinear,
+                shortest_edge: 40,
+                mean: [0.0; 3],
+                std: [1.0; 3],
+            },
+            context_length: 8,
+            licence: None,
+            source: None,
+        })
+    }
+
+    #[test]
+    fn the_part_that_the_model_looks_at_is_found() {
+        let pixels = RgbImage::from_fn(40, 40, |x, y| {
+            if x < 20 && y < 20 { Rgb([255, 0, 0]) } else { Rgb([0, 0, 255]) }
+        });
+        let picture = Pixels { size: 40, rgb: pixels.into_raw() };
+        let red = |embedding: &Embedding| f64::from(embedding.as_slice()[0]);
+        let mut told = Vec::new();
+        let found = occlusion(&red_corner(), &picture, red, |done, of| {
+            told.push((done, of));
+            true
+        });
+        let map = found.expect("runs").expect("was wanted");
+        assert_eq!(told.last(), Some(&(121, 121)));
+        let drop = |row: usize, column: usize| map.drops[row * 10 + column];
+        assert!(drop(1, 1) > 1e-3 && drop(3, 3) > 1e-3, "{:?}", map.drops);
+        for (row, column) in [(6, 6), (1, 7), (9, 0)] {
+            assert!(drop(row, column).abs() < 1e-6, "{row} {column}: {}", drop(row, column));
+        }
+        let called_off = occlusion(&red_corner(), &picture, red, |_, _| false);
+        assert_eq!(called_off.expect("runs"), None);
+    }
 
     #[test]
     fn covers_lie_over_two_by_two_cells_and_end_at_the_border() {

@@ -360,12 +360,12 @@ fn the_dashboard_restricts_its_search_and_finds_what_was_decided_about_the_like(
     terminal.shows("page-0.png");
     terminal.press("/ policy:unheard\r");
     terminal.shows("there is no policy");
-    terminal.press("q");
+    terminal.press("\u{3}");
     assert_eq!(terminal.ended(), 0);
     // What is undone is no past decision any more, also after a restart.
     let mut terminal =
         Terminal::start(&workspace.command(&["review", "--reviewer", "ana", "--no-pictures"]));
     terminal.shows("nearest: removed");
-    terminal.press("q");
+    terminal.press("\u{3}");
     assert_eq!(terminal.ended(), 0);
 }
