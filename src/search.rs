@@ -18,7 +18,7 @@ use std::cmp::Ordering;
 use std::collections::{BinaryHeap, HashMap};
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read as _, Seek as _, SeekFrom, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, FileExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -153,7 +153,8 @@ impl VectorFile {
 
     fn begin_appending(&self) -> io::Result<Appending> {
         if let Some(folder) = self.path.parent() {
-            std::fs::create_dir_all(folder)?;
+            // What a picture shows can be told from its vector: they are nobody else's business.
+            std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
         }
         let mut options = OpenOptions::new();
         options.read(true).write(true).create(true).truncate(false);

@@ -48,8 +48,8 @@ impl Finder {
         let (neighbours, asked_near) = watch::channel(None);
         let near = Decided::new(Arc::clone(&store), card.clone(), &config);
         running.spawn(answer_neighbours(near, Arc::clone(&store), asked_near, events.clone()));
-        let searcher = Searcher::new(store, card, config.clone());
-        running.spawn(answer_searches(searcher, config, events, asked));
+        let all = Searcher::new(store, card, config.clone());
+        running.spawn(answer_searches(all, config, events, asked));
         Self { searches, neighbours, tasks: running }
     }
 

@@ -124,7 +124,7 @@ fn print_table(out: &mut impl Write, answer: &Answer, in_folder: bool) -> io::Re
     table(out, &head, &hits.iter().enumerate().map(row).collect::<Vec<_>>())?;
     writeln!(
         out,
-        "\nscore: cosine, no probability · percentile: so many of {} are less alike",
+        "\nscore: a cosine, no probability\npercentile: so many of {} are less alike",
         pictures(*of)
     )
 }
