@@ -66,6 +66,16 @@ pub(super) struct SearchArgs {
     #[arg(long)]
     interactive: bool,
 
+    #[command(flatten)]
+    small: Small,
+
+    #[command(flatten)]
+    only: Only,
+}
+
+/// The small pictures above the table and on the screen.
+#[derive(Debug, Args)]
+struct Small {
     /// How the terminal is given small pictures [default: what modtool.yaml says, else auto: only
     /// in a table on a terminal]
     #[arg(
@@ -83,9 +93,6 @@ pub(super) struct SearchArgs {
     /// Show also what was flagged or removed in full, not as its policy's safe view says
     #[arg(long)]
     reveal: bool,
-
-    #[command(flatten)]
-    only: Only,
 }
 
 /// Restrictions.
@@ -266,8 +273,8 @@ fn show(
 }
 
 fn choice(args: &SearchArgs, config: &Config) -> PictureChoice {
-    match args.pictures.as_deref() {
-        _ if args.no_pictures => PictureChoice::Off,
+    match args.small.pictures.as_deref() {
+        _ if args.small.no_pictures => PictureChoice::Off,
         Some(how) => PictureChoice::parse(how),
         // Settings for the dashboard force nothing on a pipe.
         None if !std::io::stdout().is_terminal() => PictureChoice::Off,
@@ -280,7 +287,7 @@ fn shown(args: &SearchArgs, config: &Config, searcher: &mut Searcher) -> anyhow:
         decoders: searcher.decoders()?,
         quarantine: config.quarantine(),
         policies: known_policies(config, args.dir.is_some())?,
-        reveal: args.reveal,
+        reveal: args.small.reveal,
     })
 }
 

@@ -14,6 +14,8 @@ const WORDS: u16 = 3;
 pub(super) const GAP: u16 = 2;
 /// Lines that are no grid: what is typed, what is selected, the keys.
 pub(super) const FRAME: u16 = 3;
+/// While nothing is typed.
+const INVITATION: &str = "type what to look for";
 /// Characters of a description, at most.
 const LONGEST: usize = 500;
 
@@ -139,7 +141,7 @@ impl Browse {
             tiles: Vec::new(),
             selected: 0,
             revealed: false,
-            message: "type what to look for".to_owned(),
+            message: INVITATION.to_owned(),
             size,
             cell,
             pictures,
@@ -182,7 +184,7 @@ impl Browse {
         if self.text.trim().is_empty() {
             self.waiting = None;
             self.tiles.clear();
-            self.message = "type what to look for".to_owned();
+            INVITATION.clone_into(&mut self.message);
             return Vec::new();
         }
         let id = self.next_request();

@@ -205,14 +205,13 @@ impl Studio {
                 None
             }
             Request::Show(show) => {
-                let picture = match &show.heat {
-                    Some(policy) => self.map(&show, policy, still_wanted).transpose()?,
-                    None => {
-                        let Show { paths, item, area, .. } = &show;
-                        self.decoded
-                            .picture(paths, *item, *area, &self.picker, &self.decoders)
-                            .map(|picture| revealed(picture, show.reveal))
-                    }
+                let picture = if let Some(policy) = &show.heat {
+                    self.map(&show, policy, still_wanted).transpose()?
+                } else {
+                    let Show { paths, item, area, .. } = &show;
+                    self.decoded
+                        .picture(paths, *item, *area, &self.picker, &self.decoders)
+                        .map(|picture| revealed(picture, show.reveal))
                 };
                 let shown = picture.and_then(|picture| {
                     self.picker

@@ -90,7 +90,7 @@ fn draw_tile(
                 frame.render_widget(line, Rect { height: 1.min(room.height), ..room });
             }
             None => {
-                frame.render_widget(Line::raw("…"), Rect { height: 1.min(room.height), ..room })
+                frame.render_widget(Line::raw("…"), Rect { height: 1.min(room.height), ..room });
             }
         }
         y += browse.cell.height;
