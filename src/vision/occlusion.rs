@@ -181,6 +181,10 @@ mod tests {
             1
         }
 
+        fn open_for_pictures(&self) -> Result<(), VisionError> {
+            Ok(())
+        }
+
         fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
             let seen = |picture: &Pixels| {
                 let half = picture.size as usize / 2;
