@@ -219,8 +219,10 @@ fn a_full_disk_loses_nothing_and_work_goes_on_when_there_is_room() {
         };
     }
     let mut watcher = Running::start(command);
+    // It scans while the prompts are being written down, which must have happened as well.
     until("the watcher runs", PATIENCE, || {
-        watcher.err().contains("scanned the folders once").then_some(())
+        let said = watcher.err();
+        (said.contains(" ready ") && said.contains("scanned the folders once")).then_some(())
     });
     let limit = |bytes| {
         let limit = Rlimit { current: bytes, maximum: None };
