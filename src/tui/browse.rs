@@ -308,10 +308,12 @@ fn pressed(browse: &mut Browse, key: Key) -> Vec<BrowseEffect> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod fixtures {
+    //! A grid of pictures for the tests of what it does and of how it looks.
+
     use super::*;
 
-    fn open() -> Browse {
+    pub(in crate::tui) fn open() -> Browse {
         let (size, cell) = (Size::new(80, 24), Size::new(24, 6));
         Browse::new(String::new(), size, cell, Pictures::Shown, Theme::Plain)
     }
@@ -326,7 +328,7 @@ mod tests {
         (1..=count).map(tile).collect()
     }
 
-    fn press(browse: &mut Browse, keys: &str) -> Vec<BrowseEffect> {
+    pub(in crate::tui) fn press(browse: &mut Browse, keys: &str) -> Vec<BrowseEffect> {
         let mut effects = Vec::new();
         for key in keys.chars() {
             effects.extend(update(browse, BrowseEvent::Key(Key::Char(key))));
@@ -334,11 +336,17 @@ mod tests {
         effects
     }
 
-    fn found(browse: &mut Browse, id: u64, count: i64) -> Vec<BrowseEffect> {
+    pub(in crate::tui) fn found(browse: &mut Browse, id: u64, count: i64) -> Vec<BrowseEffect> {
         let words = "of 9 pictures".to_owned();
         let event = BrowseEvent::Found { id: RequestId(id), tiles: tiles(count), words };
         update(browse, event)
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::fixtures::{found, open, press};
+    use super::*;
 
     #[test]
     fn every_letter_searches_and_only_the_latest_answer_counts() {

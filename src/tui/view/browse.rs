@@ -114,9 +114,8 @@ mod tests {
     use ratatui::backend::TestBackend;
 
     use super::*;
-    use crate::tui::browse::{BrowseEffect, BrowseEvent, Tile, update};
-    use crate::tui::keymap::Key;
-    use crate::tui::state::{RequestId, Theme};
+    use crate::tui::browse::fixtures::{found, open, press};
+    use crate::tui::browse::{BrowseEvent, update};
 
     struct NoThumbnails;
 
@@ -124,35 +123,6 @@ mod tests {
         fn thumbnail(&self, item: i64) -> Option<Result<&Protocol, &str>> {
             (item == 2).then_some(Err("hidden"))
         }
-    }
-
-    fn open() -> Browse {
-        let (size, cell) = (Size::new(80, 24), Size::new(24, 6));
-        Browse::new(String::new(), size, cell, Pictures::Shown, Theme::Plain)
-    }
-
-    fn tiles(count: i64) -> Vec<Tile> {
-        let tile = |item| Tile {
-            item,
-            name: format!("{item}.jpg"),
-            path: format!("/srv/{item}.jpg"),
-            rank: format!("{item}  0.300  99.0 %"),
-        };
-        (1..=count).map(tile).collect()
-    }
-
-    fn press(browse: &mut Browse, keys: &str) -> Vec<BrowseEffect> {
-        let mut effects = Vec::new();
-        for key in keys.chars() {
-            effects.extend(update(browse, BrowseEvent::Key(Key::Char(key))));
-        }
-        effects
-    }
-
-    fn found(browse: &mut Browse, id: u64, count: i64) -> Vec<BrowseEffect> {
-        let words = "of 9 pictures".to_owned();
-        let event = BrowseEvent::Found { id: RequestId(id), tiles: tiles(count), words };
-        update(browse, event)
     }
 
     #[test]
