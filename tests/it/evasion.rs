@@ -77,8 +77,8 @@ fn seen_at(shown: &RgbImage, sampled: &RgbImage, step: u32) -> RgbImage {
 #[test]
 fn what_only_a_careless_resize_would_see_or_miss_fools_nobody() {
     let workspace = Workspace::with_one_policy();
-    let grass = resize(&meadow(1), 96, 96, FilterType::Triangle);
-    let text = resize(&page(1), 96, 96, FilterType::Triangle);
+    let grass = resize(&meadow(1), 128, 128, FilterType::Triangle);
+    let text = resize(&page(1), 128, 128, FilterType::Triangle);
     // At exactly the model's size, sampled pixel by pixel, this page would be a meadow.
     let disguised = seen_at(&page(1), &grass, 16);
     // And this meadow a page.

@@ -171,7 +171,7 @@ fn batches_of_any_size_agree(engine: &engine::Engine) {
     let model = model::builtin().expect("a good model");
     let options = EngineOptions { threads: 2, batch: 4, ..EngineOptions::default() };
     let encoder = engine::open(&model, engine, options).expect("the model opens");
-    assert_eq!(encoder.model().logit_scale, LogitScale { scale: 71.3565, bias: -11.2435 });
+    assert_eq!(encoder.model().logit_scale, LogitScale { scale: 32.0475, bias: -7.9833 });
     let pictures: Vec<_> = (0..11).map(stripes).collect();
     let alone: Vec<Embedding> = pictures
         .iter()
@@ -199,8 +199,8 @@ fn batches_of_any_size_agree(engine: &engine::Engine) {
 fn stripes(width: usize) -> modtool::vision::Pixels {
     let even = |x: usize| (x / (width + 1)).is_multiple_of(2);
     let shade = |x| if even(x) { [200, 30, 30] } else { [20, 60, 240] };
-    let rgb = (0..96 * 96).flat_map(|place| shade(place % 96)).collect();
-    modtool::vision::Pixels { size: 96, rgb }
+    let rgb = (0..128 * 128).flat_map(|place| shade(place % 128)).collect();
+    modtool::vision::Pixels { size: 128, rgb }
 }
 
 fn errors_name_what_does_not_fit(engine: &engine::Engine) {
@@ -213,7 +213,7 @@ fn errors_name_what_does_not_fit(engine: &engine::Engine) {
     assert!(encoder.check_text("a photo of a cat").is_ok());
     let small = modtool::vision::Pixels { size: 32, rgb: vec![0; 32 * 32 * 3] };
     let error = encoder.embed_images(&[small]).expect_err("another size");
-    assert!(matches!(error, VisionError::PictureSize { found: 32, expected: 96 }), "{error}");
+    assert!(matches!(error, VisionError::PictureSize { found: 32, expected: 128 }), "{error}");
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let builtin = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");

@@ -58,17 +58,17 @@ const fn topic(name: &'static str, ability: Ability, auc: f32, recall_at_5_perce
 /// What the model was measured on; the figures are those of [`CARD`] (a test compares them).
 pub const TOPICS: [Topic; 12] = [
     topic("screenshots", Ability::Good, 1.00, 1.000),
-    topic("documents", Ability::Good, 0.98, 0.924),
-    topic("fire", Ability::Good, 0.96, 0.838),
-    topic("drawings", Ability::Fair, 0.93, 0.635),
-    topic("alcohol", Ability::Fair, 0.91, 0.614),
-    topic("memes", Ability::Fair, 0.90, 0.740),
-    topic("weapons", Ability::Fair, 0.90, 0.580),
-    topic("crash", Ability::Fair, 0.90, 0.600),
-    topic("gambling", Ability::Fair, 0.90, 0.509),
-    topic("money", Ability::Fair, 0.89, 0.522),
-    topic("pills", Ability::Weak, 0.82, 0.171),
-    topic("smoking", Ability::Weak, 0.72, 0.180),
+    topic("documents", Ability::Good, 1.00, 1.000),
+    topic("fire", Ability::Good, 0.98, 0.818),
+    topic("crash", Ability::Good, 0.96, 0.692),
+    topic("alcohol", Ability::Fair, 0.94, 0.565),
+    topic("drawings", Ability::Fair, 0.94, 0.720),
+    topic("weapons", Ability::Fair, 0.91, 0.750),
+    topic("memes", Ability::Fair, 0.90, 0.580),
+    topic("gambling", Ability::Fair, 0.90, 0.478),
+    topic("money", Ability::Fair, 0.87, 0.421),
+    topic("smoking", Ability::Weak, 0.75, 0.200),
+    topic("pills", Ability::Weak, 0.70, 0.000),
 ];
 
 /// The topics on which misses are to be expected.
@@ -186,6 +186,6 @@ mod tests {
             assert_eq!(topic.ability, expected, "{row}");
         }
         let names: Vec<&str> = weak_topics().map(|topic| topic.name).collect();
-        assert_eq!(names, ["pills", "smoking"]);
+        assert_eq!(names, ["smoking", "pills"]);
     }
 }

@@ -291,10 +291,10 @@ mod tests {
         let manifest =
             Manifest::parse(Path::new("model.yaml"), builtin().as_bytes()).expect("reads");
         assert_eq!(manifest.card.kind, ModelKind::Siglip);
-        assert_eq!(manifest.card.image.size, 96);
+        assert_eq!(manifest.card.image.size, 128);
         assert_eq!(manifest.card.image.resize, Resize::Stretch);
         assert_eq!(manifest.card.image.resample, Resample::Bilinear);
-        assert_eq!(manifest.card.logit_scale, LogitScale { scale: 71.3565, bias: -11.2435 });
+        assert_eq!(manifest.card.logit_scale, LogitScale { scale: 32.0475, bias: -7.9833 });
         assert_eq!(manifest.card.context_length, 32);
         assert_eq!(manifest.card.fingerprint.0.len(), 64);
         assert_eq!(manifest.text.canonicalize, Canonicalize::None);
@@ -332,14 +332,14 @@ mod tests {
     #[test]
     fn values_that_cannot_be_right_are_named() {
         for (from, to, named) in [
-            ("size: 96", "size: 0", "image.size"),
+            ("size: 128", "size: 0", "image.size"),
             ("std: [0.229,", "std: [0.0,", "image.std"),
-            ("logit_scale: 71.3565", "logit_scale: -4", "logit_scale"),
+            ("logit_scale: 32.0475", "logit_scale: -4", "logit_scale"),
             ("context_length: 32", "context_length: 0", "text.context_length"),
             ("embedding_dim: 256", "embedding_dim: 0", "embedding_dim"),
             ("  text.onnx:", "  text2.onnx:", "text.onnx"),
-            ("sha256:5673", "sha256:zz73", "image.onnx"),
-            ("sha256:5673", "md5:5673", "image.onnx"),
+            ("sha256:c5b3", "sha256:zzb3", "image.onnx"),
+            ("sha256:c5b3", "md5:c5b3", "image.onnx"),
             ("files:", "files:\n  ../x: sha256:00", "../x"),
         ] {
             let yaml = builtin();

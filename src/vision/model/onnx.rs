@@ -370,7 +370,7 @@ mod tests {
     fn the_built_in_networks_are_read() {
         let image = read_bytes(FILES.image).expect("an ONNX file");
         assert_eq!(image.inputs[0].name, "pixel_values");
-        assert_eq!(image.inputs[0].shape, [None, Some(3), Some(96), Some(96)]);
+        assert_eq!(image.inputs[0].shape, [None, Some(3), Some(128), Some(128)]);
         assert_eq!(image.outputs[0].name, "image_embeds");
         assert_eq!(image.outputs[0].shape.last(), Some(&Some(256)));
         assert!(image.external.is_empty());

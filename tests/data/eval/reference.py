@@ -18,7 +18,7 @@ import tokenizers
 from PIL import Image, ImageOps
 
 MODEL = os.path.join(os.path.dirname(__file__), "../../../models/builtin")
-SCALE, BIAS = 71.3565, -11.2435
+SCALE, BIAS = 32.0475, -7.9833
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
 image_tower = onnxruntime.InferenceSession(f"{MODEL}/image.onnx")
@@ -40,7 +40,7 @@ def texts(lines):
 
 def picture(path):
     image = ImageOps.exif_transpose(Image.open(path)).convert("RGB")
-    pixels = np.asarray(image.resize((96, 96), Image.BILINEAR), np.float32) / 255
+    pixels = np.asarray(image.resize((128, 128), Image.BILINEAR), np.float32) / 255
     pixels = ((pixels - np.float32(MEAN)) / np.float32(STD)).transpose(2, 0, 1)[None]
     return unit(image_tower.run(None, {image_tower.get_inputs()[0].name: pixels})[0][0])
 
