@@ -338,7 +338,10 @@ fn eval_shows_the_gain_on_pictures_that_were_not_learned_from() {
     let area =
         |side: &str| tried["comparison"][side]["roc_auc"]["value"].as_f64().expect("a number");
     assert!(area("adapted") > area("words"), "{tried}");
-    assert!(tried["comparison"]["gain"]["lower"].as_f64().expect("a number") > 0.0, "{tried}");
+    let hits = |side: &str, what: &str| count(&tried["comparison"][side][what], "hits");
+    assert!(hits("adapted", "found_at_review") > hits("words", "found_at_review"), "{tried}");
+    let alarms = "false_alarms_at_review";
+    assert!(hits("adapted", alarms) <= hits("words", alarms), "{tried}");
     let loudest = &told["adapted"]["loudest"];
     assert_eq!(loudest["policies"], serde_json::json!(["cards", "chats"]));
     assert_eq!(count(loudest, "pictures"), fresh + 6, "{loudest}");

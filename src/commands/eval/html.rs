@@ -392,9 +392,13 @@ fn differences(
     for (picture, [words, adapted], violates) in &changed[..shown] {
         let now = *adapted >= comparison.review;
         let kind = if now == *violates { "good" } else { "bad" };
-        let what = if now { "newly found" } else { "no longer flagged" };
-        let is = if *violates { "violating" } else { "fine" };
-        let caption = format!("{what}, {is} ({:.2} → {:.2})", sigmoid(*words), sigmoid(*adapted));
+        let what = match (now, violates) {
+            (true, true) => "newly found",
+            (true, false) => "newly flagged, fine",
+            (false, true) => "no longer found",
+            (false, false) => "rightly flagged no more",
+        };
+        let caption = format!("{what} ({:.2} → {:.2})", sigmoid(*words), sigmoid(*adapted));
         figure(page, kind, &caption, *picture, thumbnails)?;
     }
     page.push_str("</div>\n");

@@ -131,9 +131,9 @@ pub(super) fn likeness(found: &Found) -> String {
     }
 }
 
-/// Never rounded up to all of them.
+/// Never rounded up to all of them, so never 100.
 pub(super) fn in_percent(percentile: f64) -> String {
-    format!("{:>5.1} %", (percentile * 10.0).floor() / 10.0)
+    format!("{:>4.1} %", (percentile * 10.0).floor() / 10.0)
 }
 
 /// What was decided about an item, or where it stands.
