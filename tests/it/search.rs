@@ -257,6 +257,8 @@ fn any_folder_is_searched_and_its_index_grows_with_it() {
     // What went and what was written over is nothing to compare with.
     let ranks = found.json_lines().into_iter().map(|row| row["percentile"].clone());
     assert_eq!(ranks.collect::<Vec<_>>(), [50.0, 0.0]);
+    let table = workspace.run(&["search", "a green meadow", "--dir", dir]).expect_code(0).out();
+    assert!(table.contains("so many of 2 pictures"), "{table}");
 
     // What it knows is not looked at again.
     let known = seen_at(&workspace, &folder);
