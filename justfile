@@ -31,6 +31,10 @@ bench:
 bench-review:
     cargo bench --bench review
 
+# `search --dir` over a folder with a million pictures, beside what is promised (5 minutes)
+bench-folder:
+    cargo bench --bench folder
+
 # `policy diff` and `backtest` over a million stored items, beside the reading alone (4 minutes)
 bench-history:
     cargo bench --bench history

@@ -38,6 +38,7 @@ mod screen;
 mod search;
 mod stats;
 mod status;
+mod validation;
 mod vectors;
 mod watch;
 mod workspace;
@@ -156,7 +157,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Queue(args) => queue::run(args, &config).await,
             Command::Stats(args) => stats::run(&args, &config).await,
             Command::Policy(args) => policy::run(args, &config).await,
-            Command::Eval(args) => eval::run(&args, &config),
+            Command::Eval(args) => eval::run(&args, &config).await,
             Command::Bank(args) => bank::run(args, &config).await,
             Command::Adapt(args) => adapt::run(args, &config).await,
             Command::Rescore(args) => rescore::run(&args, &config).await,

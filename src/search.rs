@@ -240,6 +240,21 @@ impl VectorFile {
         top: usize,
         wanted: impl Fn(i64) -> bool + Sync,
     ) -> Result<Nearest, SearchError> {
+        self.nearest_among(query, top, |_| true, wanted)
+    }
+
+    /// The same, where only items that `counted` says yes to are compared at all; it is called
+    /// about all of them.
+    ///
+    /// # Errors
+    /// Those of [`VectorFile::nearest`].
+    pub fn nearest_among(
+        &self,
+        query: &Embedding,
+        top: usize,
+        counted: impl Fn(i64) -> bool + Sync,
+        wanted: impl Fn(i64) -> bool + Sync,
+    ) -> Result<Nearest, SearchError> {
         if query.dim() != self.width {
             return Err(SearchError::Width { found: query.dim(), expected: self.width });
         }
@@ -247,7 +262,7 @@ impl VectorFile {
         let query: Vec<f32> = query.as_slice().iter().map(|x| x * TO_FLOAT).collect();
         let threads = std::thread::available_parallelism().map_or(1, usize::from);
         let next = AtomicU64::new(0);
-        let search = || self.nearest_in(&file, rows, &next, &query, top, &wanted);
+        let search = || self.nearest_in(&file, rows, &next, &query, (top, &counted, &wanted));
         let parts = std::thread::scope(|scope| {
             let searches: Vec<_> = (0..threads).map(|_| scope.spawn(search)).collect();
             let join = |search: std::thread::ScopedJoinHandle<'_, _>| {
@@ -275,8 +290,11 @@ impl VectorFile {
         rows: u64,
         next: &AtomicU64,
         query: &[f32],
-        top: usize,
-        wanted: &(impl Fn(i64) -> bool + Sync),
+        (top, counted, wanted): (
+            usize,
+            &(impl Fn(i64) -> bool + Sync),
+            &(impl Fn(i64) -> bool + Sync),
+        ),
     ) -> io::Result<Part> {
         let stride = self.stride();
         let rows_a_block = (BLOCK / stride).max(1) as u64;
@@ -293,8 +311,10 @@ impl VectorFile {
                 let bytes = &mut block[..count * stride];
                 file.read_exact_at(bytes, HEAD + start * stride as u64)?;
                 for row in bytes.chunks_exact(stride) {
-                    let cosine = dot(&row[NUMBERS..], query);
-                    best.offer(Candidate { item: number_at(row, 8), cosine });
+                    let item = number_at(row, 8);
+                    if counted(item) {
+                        best.offer(Candidate { item, cosine: dot(&row[NUMBERS..], query) });
+                    }
                 }
             }
         }
@@ -615,6 +635,19 @@ mod tests {
         assert_eq!(below, [3, 1, 0], "compared with all, found or not");
         let best = ranks.found[0].cosine;
         assert!((best - unit(&[1.0, 0.1]).as_slice()[0]).abs() < 1e-3, "{best}");
+    }
+
+    #[test]
+    fn what_does_not_count_is_neither_found_nor_compared_with() {
+        let dir = folder();
+        let file = file(&dir, 2);
+        let rows = [(1, [0.0, 1.0]), (2, [1.0, 0.1]), (3, [1.0, 0.5]), (4, [-1.0, 0.0])];
+        fill(&file, &rows.map(|(item, vector)| row(item, item, &vector)));
+        let query = unit(&[1.0, 0.0]);
+        let nearest = file.nearest_among(&query, 1, |item| item != 2 && item != 4, |_| true);
+        let nearest = nearest.expect("reads");
+        let told: Vec<_> = nearest.found.iter().map(|near| (near.item, near.below)).collect();
+        assert_eq!((told, nearest.of), (vec![(3, 1)], 2));
     }
 
     #[test]

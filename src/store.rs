@@ -46,7 +46,7 @@ use crate::moderation::{AuditEvent, ChainHash};
 use failpoint::Edge;
 
 pub use arming::ArmingState;
-pub use audit::{AuditRow, Chain, ChainBreak};
+pub use audit::{AdapterStep, AuditRow, Chain, ChainBreak};
 pub use backup::{CopyFacts, check_copy, fold};
 pub use bank::{
     Added, BankCounts, BankEntry, BankFilter, BankSelection, Looked, NewEntry, Touched,

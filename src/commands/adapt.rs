@@ -42,7 +42,7 @@ pub(super) async fn run(args: AdaptArgs, config: &Config) -> anyhow::Result<Exit
         Some(What::List(args)) => list::list(&args, config),
         Some(What::Show(args)) => list::show(&args, config).await,
         Some(What::Use(args)) => switch::put_in_use(&args, config).await,
-        Some(What::Rollback(args)) => switch::rollback(&args, config),
-        Some(What::Remove(args)) => switch::remove(&args, config),
+        Some(What::Rollback(args)) => switch::rollback(&args, config).await,
+        Some(What::Remove(args)) => switch::remove(&args, config).await,
     }
 }

@@ -2,10 +2,11 @@
 //! which of it was in use when. Lines are only ever added to that log, so that the last step can
 //! be taken back, and what was in force at any time can be told.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write as _};
 use std::path::{Path, PathBuf};
+use std::str::FromStr as _;
 use std::sync::Arc;
 
 use anyhow::{Context as _, bail, ensure};
@@ -17,7 +18,7 @@ use crate::config::Config;
 use crate::moderation::adapter::{Learned, Side};
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::policy::FittedFor;
-use crate::moderation::{Adapter, Fingerprint, Mode, OnBlock, Policy, PolicyId};
+use crate::moderation::{Adapter, Fingerprint, ItemId, Mode, OnBlock, Policy, PolicyId};
 use crate::policy_file::{PolicyFile, PolicyProblems};
 use crate::yaml_file::YamlProblem;
 
@@ -33,6 +34,14 @@ pub(super) struct Kept {
     pub(super) about: Value,
 }
 
+impl Kept {
+    /// The pictures that it learned from; `None` for one of before this was written down.
+    pub(super) fn learned_items(&self) -> Option<HashSet<ItemId>> {
+        let items = self.about["learned_items"].as_array()?.iter();
+        items.map(|item| ItemId::from_str(item.as_str()?).ok()).collect()
+    }
+}
+
 /// What is in use for one policy.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub(super) struct InUse {
@@ -40,6 +49,17 @@ pub(super) struct InUse {
     pub(super) live: Option<PolicyId>,
     /// Its scores are recorded beside the policy's and do nothing.
     pub(super) background: Option<PolicyId>,
+}
+
+impl InUse {
+    /// How an adapter is in use, if it is.
+    pub(super) fn mode_of(&self, name: &PolicyId) -> Option<&'static str> {
+        match (self.live.as_ref() == Some(name), self.background.as_ref() == Some(name)) {
+            (true, _) => Some("live"),
+            (_, true) => Some("background"),
+            _ => None,
+        }
+    }
 }
 
 /// The workspace's folder of adapters; it need not exist.
@@ -75,10 +95,7 @@ impl Adapters {
             object.extend(about);
             object.insert("learned".into(), learned_json(&adapter.learned));
         }
-        // By a rename: nobody ever reads half of it.
-        let part = file.with_extension("part");
-        fs::write(&part, format!("{object:#}\n")).with_context(context)?;
-        fs::rename(&part, &file).with_context(context)?;
+        write(&file, &object).with_context(context)?;
         Ok(file)
     }
 
@@ -122,9 +139,42 @@ impl Adapters {
         Ok(names)
     }
 
+    pub(super) fn must_exist(&self, name: &PolicyId) -> anyhow::Result<()> {
+        let file = self.file(name);
+        let there = file.is_file();
+        ensure!(
+            there,
+            "there is no {}; `modtool adapt list` shows what there is",
+            escape_path(&file)
+        );
+        Ok(())
+    }
+
     pub(super) fn remove(&self, name: &PolicyId) -> anyhow::Result<()> {
         let file = self.file(name);
         fs::remove_file(&file).with_context(|| format!("can't remove {}", escape_path(&file)))
+    }
+
+    /// Strikes a picture from the lists of those that were learned from; answers whose lists held
+    /// it. What was learned stays in the numbers.
+    pub(super) fn forget(&self, item: ItemId) -> anyhow::Result<Vec<PolicyId>> {
+        let item = item.to_string();
+        let mut struck = Vec::new();
+        for name in self.names()? {
+            let file = self.file(&name);
+            let context = || format!("can't strike a picture from {}", escape_path(&file));
+            let text = fs::read_to_string(&file).with_context(context)?;
+            if !text.contains(&item) {
+                continue;
+            }
+            let mut about: Value = serde_json::from_str(&text).with_context(context)?;
+            if let Some(items) = about["learned_items"].as_array_mut() {
+                items.retain(|one| *one != item.as_str());
+            }
+            write(&file, &about).with_context(context)?;
+            struck.push(name);
+        }
+        Ok(struck)
     }
 
     /// What was in use for each policy, step by step; the last step holds.
@@ -150,6 +200,22 @@ impl Adapters {
         Ok(self.steps()?.into_iter().filter_map(last).filter(used).collect())
     }
 
+    /// What will be in use after a step: an adapter in a mode, or (none) the last step taken back.
+    pub(super) fn after(
+        &self,
+        policy: &PolicyId,
+        adapter: Option<(&PolicyId, Mode)>,
+    ) -> anyhow::Result<InUse> {
+        let mut steps = self.steps()?;
+        let step = match adapter {
+            Some((name, mode)) => Step::Use(policy.clone(), name.clone(), mode),
+            None => Step::Back(policy.clone()),
+        };
+        take(&mut steps, step);
+        let last = steps.remove(policy).and_then(|mut steps| steps.pop());
+        Ok(last.unwrap_or_default())
+    }
+
     /// Adds a step: an adapter in a mode, or (none) the last step taken back.
     pub(super) fn add_step(
         &self,
@@ -173,6 +239,13 @@ impl Adapters {
             });
         written.with_context(|| format!("can't write {}", escape_path(&file)))
     }
+}
+
+/// By a rename: nobody ever reads half of it.
+fn write(file: &Path, object: &Value) -> std::io::Result<()> {
+    let part = file.with_extension("part");
+    fs::write(&part, format!("{object:#}\n"))?;
+    fs::rename(&part, file)
 }
 
 enum Step {
@@ -395,6 +468,21 @@ mod tests {
             assert!(format!("{refused:#}").contains("was changed"), "{refused:#}");
         }
         assert_eq!(adapters.names().expect("read").len(), 2);
+    }
+
+    #[test]
+    fn an_erased_picture_is_struck_from_the_lists() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let adapters = Adapters(dir.path().to_owned());
+        let one = adapter(Learned::Probe { scale: 1.0, direction: vec![0.5], offset: 0.0 });
+        let [a, b] = [b"a", b"b"].map(|bytes| ItemId::of_bytes(bytes));
+        let about = json!({"learned_items": [a.to_string(), b.to_string()]});
+        adapters.keep(&one, about).expect("written");
+        assert_eq!(adapters.forget(a).expect("written"), [one.name()]);
+        assert!(adapters.forget(a).expect("read").is_empty());
+        let kept = adapters.open(&one.name()).expect("reads back");
+        assert_eq!(kept.learned_items(), Some(HashSet::from([b])));
+        assert_eq!(*kept.adapter, one);
     }
 
     #[test]

@@ -10,9 +10,11 @@ use serde_json::json;
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
+use crate::moderation::PolicyId;
 use crate::moderation::escape::{escape, escape_path};
 use crate::pipeline;
 
+use super::adapters::Adapters;
 use super::clock::now;
 use super::output::json_line;
 use super::quarantine::confirmed;
@@ -89,6 +91,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
             escape(why.as_bytes())
         );
     }
+    let adapters = Adapters::of(config).forget(item)?;
     // Before and after: a search that runs meanwhile may copy it again as long as the store has it.
     let held = "the files in vectors/ still hold it; delete that folder";
     vectors::erase(config, erasable.number).context(held)?;
@@ -104,6 +107,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
             "names": erased.names,
             "notes": erased.notes,
             "audit_details": erased.events,
+            "adapters": adapters.iter().map(PolicyId::as_str).collect::<Vec<_>>(),
         });
         json_line(&mut out, &line)?;
         return Ok(ExitCode::Clean);
@@ -120,6 +124,15 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     )?;
     for path in &files.left {
         writeln!(out, "left alone, because other bytes lie there: {}", escape_path(path))?;
+    }
+    if !adapters.is_empty() {
+        let names: Vec<&str> = adapters.iter().map(PolicyId::as_str).collect();
+        writeln!(
+            out,
+            "struck from the lists of {}; what these learned from it stays in their numbers until \
+             they are removed and learned again",
+            names.join(", ")
+        )?;
     }
     writeln!(out, "Backups, exports and what hooks were told are not reached from here.")?;
     Ok(ExitCode::Clean)

@@ -1,5 +1,6 @@
 //! `modtool eval`: what the model can tell apart on labelled pictures, without any training.
 
+mod adapted;
 mod html;
 mod labels;
 mod pictures;
@@ -22,6 +23,7 @@ use crate::moderation::{Embedding, Evaluation, Reason};
 use crate::vision::ModelCard;
 
 use super::{UsageError, workspace};
+use adapted::Adapted;
 use labels::Labels;
 use queries::Retrieval;
 use templates::TemplateSet;
@@ -61,6 +63,15 @@ pub(super) struct EvalArgs {
           value_parser = clap::value_parser!(u16).range(1..))]
     k: Vec<u16>,
 
+    /// Try this adapter on the pictures that it did not learn from, beside the words of its policy
+    /// alone; its policy must be a class. Give several for several [default: those in use]
+    #[arg(long = "adapter", value_name = "NAME")]
+    adapters: Vec<String>,
+
+    /// Try none
+    #[arg(long, conflicts_with = "adapters")]
+    no_adapter: bool,
+
     /// Write a report with pictures and plots: one file that needs nothing else
     #[arg(long, value_name = "FILE")]
     html: Option<PathBuf>,
@@ -84,6 +95,8 @@ struct Measured {
     /// For each set of templates what it made of the pictures; empty without classes.
     sets: Vec<MeasuredSet>,
     retrieval: Option<Retrieval>,
+    /// What was learned, where there is anything about these classes.
+    adapted: Option<Adapted>,
     /// Pictures that can't be judged, by their place.
     left_out: Vec<(usize, Reason)>,
     seconds: f64,
@@ -120,7 +133,7 @@ impl Measured {
     }
 }
 
-pub(super) fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
     let (dir, file) = source(args)?;
     let sets = templates::sets(&args.templates)?;
@@ -135,6 +148,8 @@ pub(super) fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> 
         escape_path(&dir),
         if labels.classes.is_empty() { "no folder" } else { "one folder" }
     );
+    let chosen =
+        if args.no_adapter { None } else { adapted::choose(&args.adapters, config, &labels)? };
     let (encoder, engine) = workspace::encoder(config)?;
     let decoders = workspace::decoders(config)?;
     // Before the long part: a text that is too long is told at once.
@@ -154,6 +169,12 @@ pub(super) fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> 
     let ks: Vec<usize> = args.k.iter().map(|k| usize::from(*k)).collect();
     let retrieval = asked.map(|asked| queries::ask(encoder.as_ref(), asked, &embedded, &ks));
     let retrieval = retrieval.transpose()?;
+    let adapted = match &chosen {
+        Some(chosen) => {
+            Some(adapted::measure(chosen, config, encoder.as_ref(), &decoders, &labels).await?)
+        }
+        None => None,
+    };
     let left_out = embedded.into_iter().enumerate();
     let left_out = left_out.filter_map(|(place, one)| Some((place, one.err()?))).collect();
     let measured = Measured {
@@ -163,6 +184,7 @@ pub(super) fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<ExitCode> 
         engine: engine.to_string(),
         sets,
         retrieval,
+        adapted,
         left_out,
         seconds: started.elapsed().as_secs_f64(),
     };

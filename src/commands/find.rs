@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use crate::config::Config;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
-    Decided, Embedding, FoundItem, ItemFilter, ItemSet, Outcome, PolicyId, ReviewState,
+    Decided, Embedding, FoundItem, ItemFilter, ItemNumbers, ItemSet, Outcome, PolicyId, ReviewState,
 };
 use crate::pipeline::judge_named;
 use crate::policy_file::Defaults;
@@ -27,6 +27,8 @@ pub(super) struct Searcher {
     /// Loaded with the first text or picture.
     encoder: Option<Arc<dyn Encoder>>,
     decoders: Option<Arc<DecoderPool>>,
+    /// The only items that are compared; all where nobody says.
+    living: Option<Arc<ItemNumbers>>,
 }
 
 /// An item that was found.
@@ -38,6 +40,14 @@ pub(super) struct Hit {
     pub score: f32,
     /// How many pictures of all are less like it.
     pub below: u64,
+}
+
+impl Hit {
+    /// The share of all `of` pictures that are less alike, 0..=100.
+    #[expect(clippy::cast_precision_loss, reason = "a percentage")]
+    pub(super) fn percentile(&self, of: u64) -> f64 {
+        self.below as f64 * 100.0 / of.max(1) as f64
+    }
 }
 
 /// What a search found.
@@ -52,7 +62,7 @@ pub(super) struct Answer {
 impl Searcher {
     /// Loads nothing before it is asked. `config` says the model and where the vectors lie.
     pub(super) fn new(store: Arc<Store>, card: ModelCard, config: Config) -> Self {
-        Self { store, card, config, encoder: None, decoders: None }
+        Self { store, card, config, encoder: None, decoders: None, living: None }
     }
 
     /// Whether a text or a picture can be embedded at once.
@@ -66,6 +76,12 @@ impl Searcher {
         self
     }
 
+    /// Compares only these items.
+    pub(super) fn among(mut self, living: ItemNumbers) -> Self {
+        self.living = Some(Arc::new(living));
+        self
+    }
+
     /// Makes what came since the last search searchable; `progress` is told how many vectors
     /// were copied so far.
     pub(super) async fn bring_up_to_date(&self, progress: impl FnMut(u64)) -> anyhow::Result<()> {
@@ -75,6 +91,9 @@ impl Searcher {
 
     /// How many vectors there are to search.
     pub(super) fn count(&self) -> anyhow::Result<u64> {
+        if self.living.as_ref().is_some_and(|living| living.iter().next().is_none()) {
+            return Ok(0);
+        }
         Ok(vectors::file(&self.config, &self.card).count()?)
     }
 
@@ -169,7 +188,10 @@ impl Searcher {
         loop {
             let file = vectors::file(&self.config, &self.card);
             let (direction, within) = (direction.clone(), Arc::clone(&set));
-            let search = move || file.nearest(&direction, take, |item| within.contains(item));
+            let living = self.living.clone();
+            let counted = move |item| living.as_ref().is_none_or(|living| living.contains(item));
+            let wanted = move |item| within.contains(item);
+            let search = move || file.nearest_among(&direction, take, counted, wanted);
             let nearest = tokio::task::spawn_blocking(search);
             let nearest = nearest.await.context("the search panicked")??;
             let numbers: Vec<i64> = nearest.found.iter().map(|near| near.item).collect();

@@ -41,14 +41,26 @@ impl Labels {
         let (mut pictures, mut labels) = (Vec::new(), Vec::new());
         for folder in folders {
             let name = folder.file_name().unwrap_or_default();
-            let policy = policies.iter().find(|policy| name == policy.as_str());
-            let label = policy.map_or(Label::None, |policy| Label::Belongs(vec![policy.clone()]));
+            let label = label_of(&name.to_string_lossy(), policies);
             for picture in pictures_below(&folder)? {
                 pictures.push(picture);
                 labels.push(label.clone());
             }
         }
         Ok(Self { pictures, labels })
+    }
+
+    /// The same where the names of the classes are known already; a picture without one says
+    /// nothing.
+    pub(super) fn of_classes<'a>(
+        pictures: impl Iterator<Item = (PathBuf, Option<&'a str>)>,
+        policies: &[PolicyId],
+    ) -> Self {
+        let label =
+            |class: Option<&str>| class.map_or(Label::Unknown, |class| label_of(class, policies));
+        let labelled = pictures.map(|(path, class)| (path, label(class)));
+        let (pictures, labels) = labelled.unzip();
+        Self { pictures, labels }
     }
 
     /// A removal speaks for the policies that it names, an approval against all.
@@ -79,6 +91,11 @@ impl Labels {
         let has = |side| (0..self.pictures.len()).any(|p| self.belongs(p, policy) == Some(side));
         has(true) && has(false)
     }
+}
+
+fn label_of(class: &str, policies: &[PolicyId]) -> Label {
+    let policy = policies.iter().find(|policy| policy.as_str() == class);
+    policy.map_or(Label::None, |policy| Label::Belongs(vec![policy.clone()]))
 }
 
 /// Pictures by their names, with everything below, sorted; links are not followed.

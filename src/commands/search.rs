@@ -312,8 +312,7 @@ fn refuse_what_a_folder_has_not(only: &[(&'static str, String)]) -> Result<(), U
 }
 
 fn still_lies_there(item: &FoundItem) -> bool {
-    let found = item.path.as_ref().map(std::fs::symlink_metadata);
-    found.is_some_and(|found| found.is_ok_and(|meta| meta.is_file()))
+    item.path.as_deref().is_some_and(folder::is_file)
 }
 
 /// The picture that was named: a file, or an item by its id.

@@ -7,6 +7,7 @@
 //! - *low rank* turns both sides of the space a little: `v' = normalise(v + B·A·v)`, and likewise
 //!   the prompts.
 
+mod comparison;
 mod fitting;
 mod lowrank;
 mod probe;
@@ -17,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 use super::embedding::Fingerprint;
 use super::policy::{FittedFor, PolicyId, spelled};
 
+pub use comparison::{Comparison, compare, loudest};
 pub use fitting::{Example, FitError, Recipe};
 pub use lowrank::Side;
 pub use validation::{Trained, Validation, learn};

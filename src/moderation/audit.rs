@@ -38,6 +38,12 @@ spelled! {
         Erased = "erased",
         /// What is older than the settings say was deleted.
         Expired = "expired",
+        /// A person let an adapter run, in the background or in force.
+        AdapterUsed = "adapter_used",
+        /// A person took the last such step back.
+        AdapterRolledBack = "adapter_rolled_back",
+        /// A person deleted an adapter.
+        AdapterRemoved = "adapter_removed",
     }
 }
 

@@ -52,6 +52,23 @@ impl Labelled {
         Some(Estimate { value, low: end(value, 0.0), high: end(value, 1.0) })
     }
 
+    /// The ROC curve from (0, 0) to (1, 1): of the others, the share that scores at least so much,
+    /// and of those that belong, at each score. Nothing when either side is empty.
+    pub fn curve(&self) -> Vec<(f64, f64)> {
+        if self.belong.is_empty() || self.others.is_empty() {
+            return Vec::new();
+        }
+        let mut scores: Vec<f32> = self.belong.iter().chain(&self.others).copied().collect();
+        scores.sort_by(|a, b| b.total_cmp(a));
+        scores.dedup();
+        let share = |side: &[f32], from: f32| {
+            let above: Vec<f32> = side.iter().filter(|score| **score >= from).copied().collect();
+            count(&above) / count(side)
+        };
+        let point = |from: f32| (share(&self.others, from), share(&self.belong, from));
+        std::iter::once((0.0, 0.0)).chain(scores.into_iter().map(point)).collect()
+    }
+
     /// For each picture that belongs, the share of the others that it beats; and for each of the
     /// others, the share of those that belong that beat it (`DeLong` et al. 1988).
     fn placements(&self) -> Option<(Vec<f64>, Vec<f64>)> {
@@ -125,6 +142,17 @@ mod tests {
         assert!((auc.value - 4.5 / 6.0).abs() < 1e-12);
         assert!(auc.low < auc.value && auc.value < auc.high && auc.high <= 1.0);
         assert_eq!(labelled(&[], &[0.1]).auc(), None);
+    }
+
+    #[test]
+    fn the_curve_has_the_area_below_it() {
+        let scores = labelled(&[0.9, 0.4, 0.4, 0.2], &[0.1, 0.4, 0.5]);
+        let curve = scores.curve();
+        assert_eq!((curve[0], curve.last()), ((0.0, 0.0), Some(&(1.0, 1.0))));
+        let area: f64 =
+            curve.windows(2).map(|w| (w[1].0 - w[0].0) * f64::midpoint(w[0].1, w[1].1)).sum();
+        assert!((area - scores.auc().expect("both sides").value).abs() < 1e-12, "{curve:?}");
+        assert_eq!(labelled(&[0.4], &[]).curve(), []);
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! Verbs of the audit log: reading it, and verifying its chain.
 
+use serde_json::json;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
-use crate::moderation::{AuditEvent, AuditKind, ChainHash, Timestamp};
+use crate::moderation::{AuditEvent, AuditKind, ChainHash, PolicyId, Reviewer, Timestamp};
 
 use super::rows::{RowError, unreadable};
-use super::{Store, StoreError, commitment, hex};
+use super::{Store, StoreError, append_audit, commitment, hex};
 
 /// Events that are read in one go.
 const PAGE: u32 = 5000;
@@ -23,6 +24,21 @@ pub struct AuditRow {
     salt: Option<Vec<u8>>,
     /// The hash over it and all before.
     pub hash: ChainHash,
+}
+
+/// What a person did about what was learned for a policy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AdapterStep {
+    /// Used, rolled back or removed.
+    pub kind: AuditKind,
+    /// For which policy.
+    pub policy: PolicyId,
+    /// The adapter that was used or removed.
+    pub adapter: Option<PolicyId>,
+    /// What is in force from now on; none for the words alone.
+    pub live: Option<PolicyId>,
+    /// What runs in the background from now on.
+    pub background: Option<PolicyId>,
 }
 
 /// A chain that holds.
@@ -100,6 +116,28 @@ impl Store {
             rows.iter().map(audit_row_of).collect::<Result<_, _>>()
         };
         read.await.map_err(|error| self.failed(error))
+    }
+
+    /// Appends a step to the log; the adapters themselves are files.
+    pub async fn record_adapter_step(
+        &self,
+        step: &AdapterStep,
+        reviewer: &Reviewer,
+        at: Timestamp,
+    ) -> Result<(), StoreError> {
+        let name = |name: &Option<PolicyId>| name.as_ref().map(|name| name.as_str().to_owned());
+        let detail = json!({
+            "policy": step.policy.as_str(),
+            "adapter": name(&step.adapter),
+            "live": name(&step.live),
+            "background": name(&step.background),
+        });
+        let actor = reviewer.as_str().to_owned();
+        let event = AuditEvent { at, kind: step.kind, actor, detail: detail.to_string() };
+        let mut transaction = self.begin().await?;
+        let appended = append_audit(&mut transaction, &[event]).await;
+        appended.map_err(|source| self.sql(source))?;
+        self.commit(transaction).await
     }
 
     /// Seals everything again from the first event. `anchor` is a place and its hash that were

@@ -1,5 +1,7 @@
 //! Verbs of restricted searches: which items may be found.
 
+use std::path::PathBuf;
+
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
@@ -7,7 +9,7 @@ use crate::moderation::{
     Decided, ItemFilter, ItemNumbers, ItemSet, Outcome, PolicyId, ReviewState, Side,
 };
 
-use super::rows::{RowError, unreadable};
+use super::rows::{RowError, path_of, unreadable};
 use super::{Store, StoreError};
 
 impl Store {
@@ -15,6 +17,26 @@ impl Store {
     /// else has an index.
     pub async fn items_where(&self, filter: &ItemFilter) -> Result<ItemSet, StoreError> {
         self.read_items_where(filter).await.map_err(|error| self.failed(error))
+    }
+
+    /// Where items lie, as far as it is known, after the given number (0 for the first page): the
+    /// next number to ask with, the item, the path.
+    pub async fn places_after(
+        &self,
+        after: i64,
+        limit: u32,
+    ) -> Result<Vec<(i64, i64, PathBuf)>, StoreError> {
+        let rows = sqlx::query(PLACES)
+            .bind(after)
+            .bind(limit)
+            .fetch_all(&self.readers)
+            .await
+            .map_err(|source| self.sql(source))?;
+        let place = |row: &SqliteRow| {
+            Ok((row.try_get("id")?, row.try_get("item")?, path_of(row.try_get("path")?)))
+        };
+        let places: Result<_, RowError> = rows.iter().map(place).collect();
+        places.map_err(|error| self.failed(error))
     }
 
     /// Whether any version of a policy ever judged here.
@@ -135,6 +157,10 @@ const AT_PATHS_WITH: &str = "
 const AT_PATHS_LIKE: &str = "
     SELECT json_group_array(item) FROM sightings
     WHERE gone_at IS NULL AND CAST(path AS TEXT) GLOB ?";
+
+/// Binds: the last number, how many.
+const PLACES: &str = "SELECT id, item, path FROM sightings
+    WHERE id > ? AND gone_at IS NULL ORDER BY id LIMIT ?";
 
 /// Binds: since, until.
 const SEEN_BETWEEN: &str =

@@ -159,37 +159,33 @@ impl Store {
         files: &[(PathBuf, FileStat)],
         fingerprint: &Fingerprint,
     ) -> Result<Vec<Standing>, StoreError> {
-        let mut reader = self.readers.acquire().await.map_err(|source| self.sql(source))?;
-        let mut answers = Vec::with_capacity(files.len());
-        for (path, stat) in files {
-            let row = sqlx::query(
-                "SELECT s.outcome <> 'allow' AND NOT EXISTS (
-                     SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
-                     AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
-                 ) AS flagged,
-                 s.model IS NOT (SELECT id FROM models WHERE fingerprint = ?) AS otherwise
-                 FROM sightings AS s WHERE s.path = ? AND s.gone_at IS NULL
-                 AND s.size = ? AND s.mtime_ns = ? AND s.ctime_ns = ? AND s.inode = ?",
-            )
-            .bind(&fingerprint.0)
-            .bind(path_bytes(path))
-            .bind(stat.size.cast_signed())
-            .bind(stat.mtime_ns)
-            .bind(stat.ctime_ns)
-            .bind(stat.inode.cast_signed())
-            .fetch_optional(&mut *reader)
-            .await;
-            let judged = row.and_then(|row| {
-                row.map(|row| Ok((row.try_get("otherwise")?, row.try_get("flagged")?))).transpose()
-            });
-            answers.push(match judged.map_err(|source| self.sql(source))? {
-                None => Standing::New,
-                Some((true, _)) => Standing::Otherwise,
-                Some((false, false)) => Standing::Clear,
-                Some((false, true)) => Standing::Flagged,
-            });
-        }
-        Ok(answers)
+        let row = |(path, stat): &(PathBuf, FileStat)| {
+            let [size, inode] = [stat.size, stat.inode].map(u64::cast_signed);
+            json!([hex(path_bytes(path)), size, stat.mtime_ns, stat.ctime_ns, inode])
+        };
+        let read = async {
+            // One statement for all: a statement a file takes most of a scan's time.
+            let rows = sqlx::query(STANDING)
+                .bind(files.iter().map(row).collect::<Value>().to_string())
+                .bind(&fingerprint.0)
+                .fetch_all(&self.readers)
+                .await?;
+            let mut answers = vec![Standing::New; files.len()];
+            for row in &rows {
+                let place: i64 = row.try_get("place")?;
+                let standing = match (row.try_get("otherwise")?, row.try_get("flagged")?) {
+                    (true, _) => Standing::Otherwise,
+                    (false, false) => Standing::Clear,
+                    (false, true) => Standing::Flagged,
+                };
+                let place = usize::try_from(place).ok().and_then(|place| answers.get_mut(place));
+                if let Some(answer) = place {
+                    *answer = standing;
+                }
+            }
+            Ok(answers)
+        };
+        read.await.map_err(|source| self.sql(source))
     }
 
     /// What is known of these bytes; `None` when they were never seen.
@@ -854,6 +850,18 @@ async fn history_of(
         decided_policies: policies.collect::<Result<_, _>>()?,
     })
 }
+
+/// Binds: files as a JSON array of path in hexadecimal digits, size, times and inode; the model.
+const STANDING: &str = "
+    SELECT k.key AS place,
+        s.outcome <> 'allow' AND NOT EXISTS (
+            SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
+            AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
+        ) AS flagged,
+        s.model IS NOT (SELECT id FROM models WHERE fingerprint = ?2) AS otherwise
+    FROM json_each(?1) AS k CROSS JOIN sightings AS s
+    ON s.path = unhex(k.value ->> 0) AND s.gone_at IS NULL AND s.size = k.value ->> 1
+    AND s.mtime_ns = k.value ->> 2 AND s.ctime_ns = k.value ->> 3 AND s.inode = k.value ->> 4";
 
 /// The sighting that holds a path now.
 struct CurrentSighting {

@@ -157,12 +157,12 @@ pub enum Effect {
         query: Query,
     },
     /// Answer with [`super::Event::FoundItems`]: what is known now about items that were found,
-    /// by the store's numbers, each with its similarity.
+    /// by the store's numbers, each with its likeness.
     LookUp {
         /// The request.
         id: RequestId,
-        /// Number and cosine.
-        items: Vec<(i64, f32)>,
+        /// Number, cosine and percentile.
+        items: Vec<(i64, f32, Option<f64>)>,
     },
     /// Answer with [`super::Event::Neighbours`]: the decided items most like this one. A later
     /// request makes an unanswered one moot.

@@ -445,6 +445,8 @@ pub struct Why {
     pub title: String,
     /// 0..=1.
     pub score: f32,
+    /// Where something that was learned changed it: the score by the words alone.
+    pub words: Option<f32>,
     /// Scores from here on go to a person.
     pub review: f32,
     /// Scores from here on are Block.
@@ -672,8 +674,10 @@ pub struct Results {
 pub struct Found {
     /// What is known about it.
     pub item: FoundItem,
-    /// Cosine similarity, −1..=1.
+    /// Cosine similarity, −1..=1: no probability.
     pub cosine: f32,
+    /// Of a search: the share of all pictures that are less alike, 0..=100.
+    pub percentile: Option<f64>,
 }
 
 /// The numbers on the screen.

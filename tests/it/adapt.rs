@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use image::{Rgb, RgbImage};
+use modtool::moderation::ItemId;
 use rustix::process::Signal;
 use serde_json::Value;
 
@@ -131,6 +132,7 @@ fn what_is_learned_runs_in_the_background_then_in_force_and_can_be_taken_back() 
         let once = score_of(&once, "chats");
         let apart = once["score"].as_f64().unwrap() - now["score"].as_f64().unwrap();
         assert!(apart.abs() < 0.002 && once["adapter"] == name.as_str(), "{once} {now}");
+        explained_as_judged(&workspace, path, &name, once);
     }
     assert_eq!(changed, 6, "{adapted:#?}");
     workspace.upload("later.png", placed(&chat(200), 200));
@@ -153,7 +155,50 @@ fn what_is_learned_runs_in_the_background_then_in_force_and_can_be_taken_back() 
     assert_eq!((list.len(), &list[0]["in_use"]), (1, &Value::Null));
     assert!(list[0]["learned"].is_null(), "numbers are for no eye");
     workspace.run(&["adapt", "remove", &name]).expect_code(0);
+    every_step_is_in_the_log(&workspace, &name);
     assert!(workspace.run(&["adapt", "list"]).expect_code(0).out().contains("nothing was learned"));
+}
+
+/// `explain` judges by what is in force, says so, and can be asked for the words alone.
+fn explained_as_judged(workspace: &Workspace, path: &str, name: &str, once: &Value) {
+    let explain = ["policy", "explain", "--format", "json", path];
+    let told = workspace.run(&explain).expect_code(0).json_lines().remove(0);
+    let by_words = workspace.run(&[&explain[..], &["--no-adapter"]].concat());
+    let by_words = by_words.expect_code(0).json_lines().remove(0);
+    let (told, by_words) = (score_of(&told, "chats"), score_of(&by_words, "chats"));
+    assert_eq!((&told["adapter"], &told["score"]), (&name.into(), &once["score"]));
+    assert_eq!((&by_words["adapter"], &by_words["score_by_words"]), (&Value::Null, &Value::Null));
+    assert_eq!(told["score_by_words"], by_words["score"]);
+    let printed = workspace.run(&["policy", "explain", path]).expect_code(0).out();
+    assert!(printed.contains(&format!("adapted by {name}; the words alone say")), "{printed}");
+}
+
+/// Every step that was taken, and none that was refused.
+fn every_step_is_in_the_log(workspace: &Workspace, name: &str) {
+    let log = workspace.run(&["audit", "list", "-n", "100", "--format", "json"]).expect_code(0);
+    let steps: Vec<_> = log
+        .json_lines()
+        .iter()
+        .filter(|row| row["kind"].as_str().is_some_and(|kind| kind.starts_with("adapter_")))
+        .map(|row| {
+            let text = |key: &str| row["detail"][key].as_str().unwrap_or("-").to_owned();
+            assert_eq!(text("policy"), "chats");
+            (row["kind"].as_str().expect("a kind").to_owned(), text("live"), text("background"))
+        })
+        .collect();
+    let step =
+        |kind: &str, live: &str, back: &str| (kind.to_owned(), live.to_owned(), back.to_owned());
+    assert_eq!(
+        steps,
+        [
+            step("adapter_used", "-", name),
+            step("adapter_used", name, "-"),
+            step("adapter_rolled_back", "-", name),
+            step("adapter_rolled_back", "-", "-"),
+            step("adapter_removed", "-", "-"),
+        ]
+    );
+    workspace.run(&["audit", "verify"]).expect_code(0);
 }
 
 #[test]
@@ -232,6 +277,110 @@ fn what_is_not_better_or_not_for_this_model_is_refused() {
     workspace.run(&["score", page]);
 }
 
+/// Another policy, so that policies can be told apart.
+const CARDS: &str = "\
+id: cards
+prompts: [an identity card]
+contrast: [a printed page, a screenshot of a phone]
+thresholds: {review: 0.9, block: 0.99}
+";
+
+fn eval(workspace: &Workspace, folder: &Path, more: &[&str]) -> Ran {
+    let mut command = workspace.command(&["eval"]);
+    command.arg(folder).args(more);
+    run(command)
+}
+
+#[test]
+fn eval_shows_the_gain_on_pictures_that_were_not_learned_from() {
+    let (workspace, folder) = workspace();
+    examples(&folder, 44);
+    fs::write(workspace.path().join("policies/cards.yaml"), CARDS).expect("written");
+    fs::create_dir(folder.join("cards")).expect("made");
+    for seed in 100..106 {
+        let card = placed(&identity_card(seed), seed);
+        fs::write(folder.join(format!("cards/{seed}.png")), card).expect("written");
+    }
+    let json = ["--format", "json"];
+    let learned = adapt(&workspace, &folder, &["chats", "--hold-out", "0.4"]).expect_code(0);
+    let learned = learned.json_lines().remove(0);
+    let name = learned["adapter"].as_str().unwrap_or_else(|| panic!("{learned}")).to_owned();
+    let count = |of: &Value, key: &str| of[key].as_u64().expect("a number");
+    let from = count(&learned, "violating") + count(&learned, "fine");
+    assert!(from > 35 && from < 75, "{learned}");
+    // A copy of what it learned from is the same picture, wherever it lies.
+    let about = fs::read(workspace.path().join(format!("adapters/{name}.json"))).expect("kept");
+    let about: Value = serde_json::from_slice(&about).expect("JSON");
+    let known: Vec<&str> = about["learned_items"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter_map(Value::as_str)
+        .collect();
+    assert_eq!(known.len() as u64, from);
+    let chat =
+        (0..44).map(|seed| fs::read(folder.join(format!("chats/{seed}.png"))).expect("read"));
+    let is_known = |bytes: &Vec<u8>| known.contains(&ItemId::of_bytes(bytes).to_string().as_str());
+    let copy = chat.clone().find(is_known).expect("most are");
+    fs::write(folder.join("chats/a copy.png"), copy).expect("written");
+    let fresh = chat.filter(|bytes| !is_known(bytes)).count() as u64;
+
+    let with = ["--adapter", &name];
+    let told = eval(&workspace, &folder, &[&json[..], &with].concat()).expect_code(0);
+    let told = told.json_lines().remove(0);
+    let tried = &told["adapted"]["adapters"][0];
+    assert_eq!((&tried["adapter"], &tried["mode"]), (&name.as_str().into(), &Value::Null));
+    assert_eq!(count(tried, "left_out_learned"), from + 1, "{tried}");
+    assert_eq!(count(tried, "pictures") + count(tried, "left_out_alike"), 88 - from, "{tried}");
+    assert!(count(tried, "violating") <= fresh && count(tried, "violating") > 5, "{tried}");
+    let area =
+        |side: &str| tried["comparison"][side]["roc_auc"]["value"].as_f64().expect("a number");
+    assert!(area("adapted") > area("words"), "{tried}");
+    let hits = |side: &str, what: &str| count(&tried["comparison"][side][what], "hits");
+    assert!(hits("adapted", "found_at_review") > hits("words", "found_at_review"), "{tried}");
+    let loudest = &told["adapted"]["loudest"];
+    assert_eq!(loudest["policies"], serde_json::json!(["cards", "chats"]));
+    assert_eq!(count(loudest, "pictures"), fresh + 6, "{loudest}");
+    let hits = |side: &str| loudest[side]["top1"]["hits"].as_u64().expect("a number");
+    assert!(hits("adapted") >= hits("words"), "{loudest}");
+
+    // In use it is tried without being named, unless nobody wants it.
+    workspace.run(&["adapt", "use", &name]).expect_code(0);
+    let report = workspace.outside().join("report.html");
+    let html = ["--html", report.to_str().expect("a plain path")];
+    let table = eval(&workspace, &folder, &html).expect_code(0).out();
+    let head = format!("{name} (for chats, background), beside the words alone");
+    for said in [&head, "found at review", "that it learned from are left out", "speaks loudest"] {
+        assert!(table.contains(said), "{said}: {table}");
+    }
+    let html = fs::read_to_string(report).expect("the report");
+    for said in [&head, "<polyline", "newly found", "speaks loudest"] {
+        assert!(html.contains(said), "{said} is missing");
+    }
+
+    // What can't be tried is told: another folder's classes, and nothing but what it learned from.
+    let other = workspace.outside().join("other");
+    for (class, seed) in [("meadow", 1), ("page", 2)] {
+        fs::create_dir_all(other.join(class)).expect("made");
+        fs::write(other.join(class).join("1.png"), png(&page(seed))).expect("written");
+    }
+    let refused = eval(&workspace, &other, &with).expect_code(64);
+    assert!(refused.err().contains("no such class"), "{}", refused.err());
+    let told = eval(&workspace, &other, &json).expect_code(0);
+    assert!(told.json_lines()[0]["adapted"].is_null(), "in use, and not about these");
+    let few = workspace.outside().join("few");
+    for class in ["chats", "neutral"] {
+        let all = (0..44).map(|seed| fs::read(folder.join(format!("{class}/{seed}.png"))));
+        let bytes = all.map(|bytes| bytes.expect("read")).find(is_known).expect("most are");
+        fs::create_dir_all(few.join(class)).expect("made");
+        fs::write(few.join(class).join("known.png"), bytes).expect("written");
+    }
+    let told = eval(&workspace, &few, &[]).expect_code(0).out();
+    assert!(told.contains("--hold-out"), "{told}");
+    let none = eval(&workspace, &few, &[&json[..], &["--no-adapter"]].concat());
+    assert!(none.expect_code(0).json_lines()[0]["adapted"].is_null());
+}
+
 #[test]
 fn real_photos_gain_from_a_few_examples() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/golden");
@@ -243,4 +392,11 @@ fn real_photos_gain_from_a_few_examples() {
     let learned = adapt(&workspace, &folder, &["memes"]).expect_code(0).json_lines().remove(0);
     let gain = learned["validation"]["gain"]["value"].as_f64().expect("a number");
     assert!(learned["kept"] == true && gain > 0.02, "{learned}");
+    // Half of the photos to learn from, the others to try it on.
+    let half = adapt(&workspace, &folder, &["memes", "--hold-out", "0.5"]).expect_code(0);
+    let name = half.json_lines().remove(0)["adapter"].as_str().expect("kept").to_owned();
+    let told = eval(&workspace, &folder, &["--format", "json", "--adapter", &name]).expect_code(0);
+    let tried = told.json_lines().remove(0)["adapted"]["adapters"][0].take();
+    let gain = tried["comparison"]["gain"]["value"].as_f64().expect("a number");
+    assert!(gain > 0.0, "{tried}");
 }

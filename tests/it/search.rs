@@ -254,6 +254,11 @@ fn any_folder_is_searched_and_its_index_grows_with_it() {
     assert_eq!(names(&found), ["meadow-1.png", "receipt-0.png"]);
     let item = ItemId::of_bytes(&png(&page(5))).to_string();
     assert_eq!(found.json_lines()[1]["item"], item.as_str());
+    // What went and what was written over is nothing to compare with.
+    let ranks = found.json_lines().into_iter().map(|row| row["percentile"].clone());
+    assert_eq!(ranks.collect::<Vec<_>>(), [50.0, 0.0]);
+    let table = workspace.run(&["search", "a green meadow", "--dir", dir]).expect_code(0).out();
+    assert!(table.contains("so many of 2 pictures"), "{table}");
 
     // What it knows is not looked at again.
     let known = seen_at(&workspace, &folder);
@@ -349,6 +354,8 @@ fn the_dashboard_restricts_its_search_and_finds_what_was_decided_about_the_like(
     terminal.shows("policy:weapons");
     terminal.press("a picture outcome:allow path:chat\r");
     terminal.shows("1 of 2:");
+    terminal.shows(" % ");
+    terminal.shows("of all pictures");
     terminal.press("/");
     terminal.shows("search pictures of: a picture outcome:allow path:chat");
     terminal.press("\u{8}\u{8}\u{8}\u{8}meadow\r");

@@ -31,6 +31,7 @@ pub(super) async fn of_decisions(
     for part in decided.chunks(1000) {
         let numbers: Vec<i64> = part.iter().map(|one| one.number).collect();
         let block = store.vectors_of(&card.fingerprint, &numbers).await?;
+        let names = store.name_items(&numbers).await?;
         let mut bytes = block.vectors.chunks_exact(2 * card.embedding_dim);
         let mut views = Vec::with_capacity(block.items.len());
         for item in &block.items {
@@ -40,10 +41,11 @@ pub(super) async fn of_decisions(
         for one in part {
             // Items come by number.
             let place = views.binary_search_by_key(&one.number, |(number, _)| *number);
-            let Ok(place) = place else { continue };
+            let (Ok(place), Some((item, _))) = (place, names.get(&one.number)) else { continue };
             for (policy, examples) in policies.iter().zip(&mut examples) {
                 if let Some(violates) = one.violates(policy) {
-                    examples.push(Example { views: views[place].1.clone(), violates });
+                    let views = views[place].1.clone();
+                    examples.push(Example { item: *item, views, violates });
                 }
             }
         }
@@ -80,7 +82,8 @@ pub(super) fn of_folder(
             if let Some(violates) = labels.belongs(place, policy)
                 && !judged.views.is_empty()
             {
-                examples.push(Example { views: judged.views.clone(), violates });
+                let (item, views) = (judged.item, judged.views.clone());
+                examples.push(Example { item, views, violates });
             }
         }
         place += 1;

@@ -13,16 +13,14 @@ use crate::cli::OutputFormat;
 use crate::commands::UsageError;
 use crate::commands::adapters::Adapters;
 use crate::commands::clock::{now, rfc3339};
-use crate::commands::output::{json_line, number, percent, share_json, table};
+use crate::commands::output::{json_line, number};
+use crate::commands::validation::{print_validation, validation_json};
 use crate::commands::workspace::{self, must_be_policies};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::adapter::{
-    Example, FitError, Learned, Method, Recipe, Trained, Validation, learn,
-};
+use crate::moderation::adapter::{Example, FitError, Learned, Method, Recipe, Trained, learn};
 use crate::moderation::escape::escape_path;
-use crate::moderation::roc::Estimate;
-use crate::moderation::{Classifier, Counts, PolicyId, Share};
+use crate::moderation::{Classifier, ItemId, PolicyId};
 use crate::vision::ModelCard;
 
 use super::examples::{self, ByPolicy};
@@ -51,9 +49,19 @@ pub(super) struct LearnArgs {
     #[arg(long, value_name = "N", default_value_t = 0)]
     seed: u64,
 
+    /// Don't learn from this share of the pictures, 0 to 0.9, so that `modtool eval` can try on them
+    /// what was learned; which ones depends on their bytes alone
+    #[arg(long, value_name = "SHARE", default_value_t = 0.0, value_parser = held_out_argument)]
+    hold_out: f64,
+
     /// Form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: OutputFormat,
+}
+
+fn held_out_argument(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|error| format!("{error}"))?;
+    if (0.0..=0.9).contains(&share) { Ok(share) } else { Err("it is 0 to 0.9".to_owned()) }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -73,7 +81,7 @@ pub(super) async fn run(args: &LearnArgs, config: &Config) -> anyhow::Result<Exi
     let all: Vec<PolicyId> = files.iter().map(|file| file.policy.id.clone()).collect();
     let files: Vec<_> = files.into_iter().filter(|file| wanted(&file.policy.id)).collect();
     let ids: Vec<PolicyId> = files.iter().map(|file| file.policy.id.clone()).collect();
-    let (classifiers, card, by_policy) = if let Some(dir) = &args.from {
+    let (classifiers, card, mut by_policy) = if let Some(dir) = &args.from {
         let (encoder, _) = workspace::encoder(config)?;
         let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
         let examples = examples::of_folder(dir, config, encoder.as_ref(), &all, &ids)?;
@@ -85,7 +93,17 @@ pub(super) async fn run(args: &LearnArgs, config: &Config) -> anyhow::Result<Exi
         store.close().await;
         (classifiers, workspace::model(config)?.card, examples)
     };
+    for examples in &mut by_policy {
+        examples.retain(|example| !is_held_out(example.item, args.hold_out));
+    }
     learn_all(args, config, &card, &classifiers, &by_policy)
+}
+
+/// By the hash of the bytes: copies go together, and more pictures change nothing for the others.
+#[expect(clippy::cast_precision_loss, reason = "a share")]
+fn is_held_out(item: ItemId, share: f64) -> bool {
+    let [a, b, c, d, ..] = *item.as_bytes();
+    f64::from(u32::from_be_bytes([a, b, c, d])) < share * (1_u64 << 32) as f64
 }
 
 fn learn_all(
@@ -188,12 +206,14 @@ impl Told<'_> {
             "rank": recipe.rank,
             "violating": validation.violating,
             "fine": validation.fine,
+            "held_out": self.args.hold_out,
             "validation": validation_json(validation),
+            "learned_items": self.trained.learned_from.iter().map(ToString::to_string).collect::<Value>(),
         })
     }
 
     fn print(&self, out: &mut impl Write, file: Option<&PathBuf>) -> io::Result<()> {
-        let Trained { adapter, validation } = self.trained;
+        let Trained { adapter, validation, .. } = self.trained;
         writeln!(
             out,
             "{}: {} from {} violating and {} fine pictures · seed {} · {:.1} s",
@@ -207,7 +227,7 @@ impl Told<'_> {
             self.args.seed,
             self.started.elapsed().as_secs_f64()
         )?;
-        print_validation(out, validation)?;
+        print_validation(out, "held-out pictures", validation)?;
         match (file, self.shortfall) {
             (Some(file), _) => writeln!(
                 out,
@@ -220,7 +240,7 @@ impl Told<'_> {
     }
 
     fn json(&self) -> Value {
-        let Trained { adapter, validation } = self.trained;
+        let Trained { adapter, validation, .. } = self.trained;
         let name = adapter.name();
         json!({
             "policy": adapter.policy.as_str(),
@@ -233,52 +253,9 @@ impl Told<'_> {
             "seed": self.args.seed,
             "violating": validation.violating,
             "fine": validation.fine,
+            "held_out": self.args.hold_out,
             "validation": validation_json(validation),
             "seconds": number(self.started.elapsed().as_secs_f64()),
         })
     }
-}
-
-/// Held-out pictures, with the words alone and adapted.
-fn print_validation(out: &mut impl Write, validation: &Validation) -> io::Result<()> {
-    let estimate = |of: Estimate| format!("{:.3} ({:.3} to {:.3})", of.value, of.low, of.high);
-    let row = |what: &str, cells: [String; 2]| {
-        let [words, adapted] = cells;
-        vec![format!("  {what}"), words, adapted]
-    };
-    let found = |counts: Counts| percent(counts.recall());
-    let alarms = |counts: Counts| percent(false_alarms(counts));
-    let rows = [
-        row("ROC-AUC", validation.auc.map(estimate)),
-        row("found at review", validation.at_review.map(found)),
-        row("false alarms at review", validation.at_review.map(alarms)),
-        row("found at block", validation.at_block.map(found)),
-        row("false alarms at block", validation.at_block.map(alarms)),
-    ];
-    table(out, &["  on held-out pictures", "words alone", "adapted"], &rows)?;
-    let gain = validation.gain;
-    writeln!(
-        out,
-        "  gain of ROC-AUC {:+.3} (95 %: {:+.3} to {:+.3})",
-        gain.value, gain.low, gain.high
-    )
-}
-
-fn false_alarms(counts: Counts) -> Share {
-    Share::new(counts.false_alarms, counts.false_alarms + counts.passed)
-}
-
-fn validation_json(validation: &Validation) -> Value {
-    let estimate = |of: Estimate| json!({"value": number(of.value), "lower": number(of.low), "upper": number(of.high)});
-    let side = |which: usize| {
-        let (review, block) = (validation.at_review[which], validation.at_block[which]);
-        json!({
-            "roc_auc": estimate(validation.auc[which]),
-            "found_at_review": share_json(review.recall()),
-            "false_alarms_at_review": share_json(false_alarms(review)),
-            "found_at_block": share_json(block.recall()),
-            "false_alarms_at_block": share_json(false_alarms(block)),
-        })
-    };
-    json!({"words": side(0), "adapted": side(1), "gain": estimate(validation.gain)})
 }

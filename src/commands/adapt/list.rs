@@ -7,7 +7,7 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use crate::cli::OutputFormat;
-use crate::commands::adapters::{Adapters, InUse, Kept, name_of};
+use crate::commands::adapters::{Adapters, Kept, name_of};
 use crate::commands::output::{json_line, table};
 use crate::commands::policy;
 use crate::commands::workspace;
@@ -42,16 +42,6 @@ pub(super) struct ShowArgs {
     format: OutputFormat,
 }
 
-/// How it is in use.
-fn mode(in_use: Option<&InUse>, name: &PolicyId) -> Option<&'static str> {
-    let now = in_use?;
-    match (now.live.as_ref() == Some(name), now.background.as_ref() == Some(name)) {
-        (true, _) => Some("live"),
-        (_, true) => Some("background"),
-        _ => None,
-    }
-}
-
 pub(super) fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let adapters = Adapters::of(config);
     let in_use = adapters.in_use()?;
@@ -67,7 +57,7 @@ pub(super) fn list(args: &ListArgs, config: &Config) -> anyhow::Result<ExitCode>
                 continue;
             }
         };
-        let mode = mode(in_use.get(&adapter.policy), name);
+        let mode = in_use.get(&adapter.policy).and_then(|now| now.mode_of(name));
         let fits = adapter.fingerprint == fingerprint;
         if args.format == OutputFormat::Json {
             json_line(&mut out, &described(name, &about, mode, fits))?;
@@ -102,6 +92,7 @@ fn described(name: &PolicyId, about: &Value, mode: Option<&str>, fits: bool) -> 
     let mut object = about.clone();
     if let Some(object) = object.as_object_mut() {
         object.remove("learned");
+        object.remove("learned_items");
         object.insert("name".into(), name.as_str().into());
         object.insert("in_use".into(), mode.into());
         object.insert("fits_model_in_use".into(), fits.into());
@@ -114,7 +105,7 @@ pub(super) async fn show(args: &ShowArgs, config: &Config) -> anyhow::Result<Exi
     let name = name_of(&args.name)?;
     let kept = adapters.open(&name)?;
     let in_use = adapters.in_use()?;
-    let mode = mode(in_use.get(&kept.adapter.policy), &name);
+    let mode = in_use.get(&kept.adapter.policy).and_then(|now| now.mode_of(&name));
     let fits = kept.adapter.fingerprint == workspace::fingerprint(config)?;
     let (plain, adapted) = before_and_after(config, &kept)?;
     let shadowed = judged_in_background(config, &kept, &adapted.policy).await?;

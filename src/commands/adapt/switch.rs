@@ -8,12 +8,14 @@ use clap::Args;
 
 use crate::cli::OutputFormat;
 use crate::commands::adapters::{Adapters, InUse, Kept, name_of, shadow_of};
+use crate::commands::clock::now;
 use crate::commands::workspace::{self, must_be_policies};
 use crate::commands::{UsageError, policy, review};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::{Mode, Policy};
+use crate::moderation::{AuditKind, Mode, Policy, PolicyId, Reviewer};
 use crate::policy_file::PolicyFile;
+use crate::store::AdapterStep;
 
 /// Let an adapter run in the background; with --live put it in force
 ///
@@ -80,19 +82,53 @@ pub(super) async fn judged_in_background(
     Ok(histograms.iter().map(crate::moderation::ScoreHistogram::total).sum())
 }
 
+/// Takes a step, which the audit log holds before it is taken: a step without a trace would be
+/// worse than a trace of one that then failed.
+async fn step(
+    config: &Config,
+    policy: &PolicyId,
+    adapter: Option<(&PolicyId, Mode)>,
+    who: &Reviewer,
+) -> anyhow::Result<()> {
+    let adapters = Adapters::of(config);
+    let kind = match adapter {
+        Some(_) => AuditKind::AdapterUsed,
+        None => AuditKind::AdapterRolledBack,
+    };
+    let after = adapters.after(policy, adapter)?;
+    record(config, kind, policy, adapter.map(|(name, _)| name), after, who).await?;
+    adapters.add_step(policy, adapter, who.as_str())
+}
+
+async fn record(
+    config: &Config,
+    kind: AuditKind,
+    policy: &PolicyId,
+    adapter: Option<&PolicyId>,
+    InUse { live, background }: InUse,
+    who: &Reviewer,
+) -> anyhow::Result<()> {
+    let (policy, adapter) = (policy.clone(), adapter.cloned());
+    let event = AdapterStep { kind, policy, adapter, live, background };
+    let store = workspace::store(config).await?;
+    store.record_adapter_step(&event, who, now()).await?;
+    store.close().await;
+    Ok(())
+}
+
 pub(super) async fn put_in_use(args: &UseArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let adapters = Adapters::of(config);
     let name = name_of(&args.name)?;
     let kept = adapters.open(&name)?;
     let policy = &kept.adapter.policy;
     let (plain, adapted) = before_and_after(config, &kept)?;
-    let now = adapters.in_use()?.remove(policy).unwrap_or_default();
+    let in_use = adapters.in_use()?.remove(policy).unwrap_or_default();
     let who = review::reviewer(config.review.reviewer.clone())?;
     if !args.live {
-        if [&now.live, &now.background].contains(&&Some(name.clone())) {
+        if [&in_use.live, &in_use.background].contains(&&Some(name.clone())) {
             bail!("{name} is in use already; `modtool adapt show {name}` tells how it does");
         }
-        adapters.add_step(policy, Some((&name, Mode::Background)), who.as_str())?;
+        step(config, policy, Some((&name, Mode::Background)), &who).await?;
         writeln!(
             io::stdout().lock(),
             "{name} runs in the background of {policy}: it is recorded and does nothing.\n\
@@ -101,10 +137,10 @@ pub(super) async fn put_in_use(args: &UseArgs, config: &Config) -> anyhow::Resul
         )?;
         return Ok(ExitCode::Clean);
     }
-    if now.live.as_ref() == Some(&name) {
+    if in_use.live.as_ref() == Some(&name) {
         bail!("{name} is live already");
     }
-    if now.background.as_ref() != Some(&name) {
+    if in_use.background.as_ref() != Some(&name) {
         return Err(UsageError(format!(
             "{name} must run in the background first: `modtool adapt use {name}`"
         ))
@@ -119,7 +155,7 @@ pub(super) async fn put_in_use(args: &UseArgs, config: &Config) -> anyhow::Resul
         .into());
     }
     policy::between(&[plain], &[adapted], 5, OutputFormat::Table, config).await?;
-    adapters.add_step(policy, Some((&name, Mode::Live)), who.as_str())?;
+    step(config, policy, Some((&name, Mode::Live)), &who).await?;
     writeln!(
         io::stdout().lock(),
         "\n{name} is in force for {policy}: new verdicts name it. A running watcher takes it over \
@@ -129,10 +165,10 @@ pub(super) async fn put_in_use(args: &UseArgs, config: &Config) -> anyhow::Resul
     Ok(ExitCode::Clean)
 }
 
-pub(super) fn rollback(args: &RollbackArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn rollback(args: &RollbackArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let adapters = Adapters::of(config);
     let in_use = adapters.in_use()?;
-    let is_meant = |(policy, now): &(&crate::moderation::PolicyId, &InUse)| {
+    let is_meant = |(policy, now): &(&PolicyId, &InUse)| {
         args.policy.as_ref().is_none_or(|typed| {
             let used = [&now.live, &now.background].into_iter().flatten();
             policy.as_str() == typed || used.clone().any(|name| name.as_str() == typed)
@@ -155,7 +191,7 @@ pub(super) fn rollback(args: &RollbackArgs, config: &Config) -> anyhow::Result<E
         }
     };
     let who = review::reviewer(config.review.reviewer.clone())?;
-    adapters.add_step(policy, None, who.as_str())?;
+    step(config, policy, None, &who).await?;
     let after = adapters.in_use()?.remove(policy).unwrap_or_default();
     let said = |now: &InUse| match (&now.live, &now.background) {
         (Some(live), Some(background)) => format!("{live} (and {background} in the background)"),
@@ -177,7 +213,7 @@ pub(super) fn rollback(args: &RollbackArgs, config: &Config) -> anyhow::Result<E
     Ok(ExitCode::Clean)
 }
 
-pub(super) fn remove(args: &RemoveArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn remove(args: &RemoveArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let adapters = Adapters::of(config);
     let name = name_of(&args.name)?;
     // A step that is taken back must find what it leads to.
@@ -192,6 +228,13 @@ pub(super) fn remove(args: &RemoveArgs, config: &Config) -> anyhow::Result<ExitC
              first: `modtool adapt rollback {policy}`"
         );
     }
+    adapters.must_exist(&name)?;
+    // Whose it was is told by what it holds; one that can't be read is removed all the same.
+    let policy =
+        adapters.open(&name).map_or_else(|_torn| name.clone(), |kept| kept.adapter.policy.clone());
+    let after = adapters.in_use()?.remove(&policy).unwrap_or_default();
+    let who = review::reviewer(config.review.reviewer.clone())?;
+    record(config, AuditKind::AdapterRemoved, &policy, Some(&name), after, &who).await?;
     adapters.remove(&name)?;
     writeln!(io::stdout().lock(), "{name} is removed")?;
     Ok(ExitCode::Clean)

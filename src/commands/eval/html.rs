@@ -14,12 +14,18 @@ use base64::engine::general_purpose::STANDARD;
 
 use crate::commands::clock::{now, rfc3339};
 use crate::commands::output::percent;
-use crate::moderation::FoundAt;
+use crate::commands::validation::shares;
+use crate::moderation::adapter::{Comparison, Validation};
 use crate::moderation::escape::{escape, escape_path};
+use crate::moderation::roc::Labelled;
+use crate::moderation::score::sigmoid;
+use crate::moderation::{Evaluation, FoundAt};
 use crate::vision::{DecoderPool, encode};
 
+use super::adapted::{Adapted, Compared};
 use super::pictures::read;
 use super::queries::Retrieval;
+use super::report::{described, nothing_left, ranked};
 use super::{Measured, MeasuredSet, Prediction};
 
 /// Longer side of a picture in the report, in pixels.
@@ -48,6 +54,9 @@ pub(super) fn write(
         calibration(&mut page, measured)?;
         mistakes(&mut page, measured, best, &mut thumbnails)?;
         examples(&mut page, measured, best, &mut thumbnails)?;
+    }
+    if let Some(adapted) = &measured.adapted {
+        adapters(&mut page, adapted, &mut thumbnails)?;
     }
     if let Some(retrieval) = &measured.retrieval {
         queries(&mut page, retrieval, &mut thumbnails)?;
@@ -270,6 +279,127 @@ fn examples(
             let caption = format!("{} ({:.2})", text(&named.name), one.probability);
             figure(page, "good", &caption, one.picture, thumbnails)?;
         }
+    }
+    page.push_str("</div>\n");
+    Ok(())
+}
+
+fn adapters(
+    page: &mut String,
+    adapted: &Adapted,
+    thumbnails: &mut Thumbnails<'_>,
+) -> std::fmt::Result {
+    page.push_str("<h2>What was learned, beside the words alone</h2>\n");
+    for compared in &adapted.compared {
+        writeln!(page, "<h3>{}</h3>", text(compared.name.as_str()))?;
+        writeln!(page, "<p class=\"note\">{}.</p>", text(&described(compared)))?;
+        match &compared.comparison {
+            None => writeln!(page, "<p>{}</p>", text(&nothing_left(compared)))?,
+            Some(comparison) => {
+                figures(page, &comparison.validation)?;
+                curves(page, compared, comparison)?;
+                differences(page, compared, comparison, thumbnails)?;
+            }
+        }
+    }
+    let Some(ranking) = &adapted.ranking else { return Ok(()) };
+    writeln!(page, "<h3>All policies</h3>\n<p class=\"note\">{}.</p>", text(&ranked(ranking)))?;
+    page.push_str("<table><tr><th><th>words alone<th>adapted</tr>\n");
+    let [words, adapted] = &ranking.evaluations;
+    for (what, shares) in
+        [("top-1", [words.top1(), adapted.top1()]), ("top-5", [words.top5(), adapted.top5()])]
+    {
+        let [words, adapted] = shares.map(percent);
+        writeln!(page, "<tr><td>{what}<td>{words}<td>{adapted}</tr>")?;
+    }
+    page.push_str("</table>\n");
+    let bars: Vec<_> = ranking
+        .policies
+        .iter()
+        .enumerate()
+        .filter(|(place, _)| words.class(*place).found.of > 0)
+        .flat_map(|(place, policy)| {
+            let bar = |how: &str, evaluation: &Evaluation| {
+                (text(&format!("{policy}, {how}")), evaluation.class(place).found)
+            };
+            [bar("words", words), bar("adapted", adapted)]
+        })
+        .collect();
+    plots::bars(page, "of each policy's pictures, the share where it speaks loudest", &bars)
+}
+
+fn figures(page: &mut String, validation: &Validation) -> std::fmt::Result {
+    page.push_str("<table><tr><th><th>words alone<th>adapted</tr>\n");
+    let [words, adapted] =
+        validation.auc.map(|auc| format!("{:.3} ({:.3} to {:.3})", auc.value, auc.low, auc.high));
+    writeln!(page, "<tr><td>ROC-AUC<td>{words}<td>{adapted}</tr>")?;
+    for (what, both) in shares(validation) {
+        let [words, adapted] = both.map(percent);
+        writeln!(page, "<tr><td>{what}<td>{words}<td>{adapted}</tr>")?;
+    }
+    let gain = validation.gain;
+    writeln!(
+        page,
+        "</table>\n<p>Gain of ROC-AUC {:+.3} (95 %: {:+.3} to {:+.3}), from {} violating and {} \
+         fine pictures.</p>",
+        gain.value, gain.low, gain.high, validation.violating, validation.fine
+    )
+}
+
+fn curves(page: &mut String, compared: &Compared, comparison: &Comparison) -> std::fmt::Result {
+    let curve = |which: usize| {
+        let mut labelled = Labelled::default();
+        for (odds, violates) in comparison.odds.iter().zip(&comparison.violates) {
+            let side = if *violates { &mut labelled.belong } else { &mut labelled.others };
+            // Only their order counts.
+            #[expect(clippy::cast_possible_truncation, reason = "only the order counts")]
+            side.push(odds[which] as f32);
+        }
+        labelled.curve()
+    };
+    plots::roc(page, &text(compared.policy.as_str()), &[curve(0), curve(1)])
+}
+
+/// Pictures that only one of both brings before a person, what changes most first.
+fn differences(
+    page: &mut String,
+    compared: &Compared,
+    comparison: &Comparison,
+    thumbnails: &mut Thumbnails<'_>,
+) -> std::fmt::Result {
+    let mut changed: Vec<(usize, [f64; 2], bool)> = compared
+        .pictures
+        .iter()
+        .zip(&comparison.odds)
+        .zip(&comparison.violates)
+        .map(|((picture, odds), violates)| (*picture, *odds, *violates))
+        .filter(|(_, [words, adapted], _)| {
+            (*words >= comparison.review) != (*adapted >= comparison.review)
+        })
+        .collect();
+    changed.sort_by(|a, b| (b.1[1] - b.1[0]).abs().total_cmp(&(a.1[1] - a.1[0]).abs()));
+    if changed.is_empty() {
+        return writeln!(page, "<p>Both bring the same pictures before a person.</p>");
+    }
+    let shown = changed.len().min(MISTAKES);
+    let of = if shown < changed.len() { format!("{shown} of ") } else { String::new() };
+    writeln!(
+        page,
+        "<p class=\"note\">{of}{} pictures that only one of both brings before a person; green \
+         where adapted is right.</p>\n<div class=\"gallery\">",
+        changed.len()
+    )?;
+    for (picture, [words, adapted], violates) in &changed[..shown] {
+        let now = *adapted >= comparison.review;
+        let kind = if now == *violates { "good" } else { "bad" };
+        let what = match (now, violates) {
+            (true, true) => "newly found",
+            (true, false) => "newly flagged, fine",
+            (false, true) => "no longer found",
+            (false, false) => "rightly flagged no more",
+        };
+        let caption = format!("{what} ({:.2} → {:.2})", sigmoid(*words), sigmoid(*adapted));
+        figure(page, kind, &caption, *picture, thumbnails)?;
     }
     page.push_str("</div>\n");
     Ok(())

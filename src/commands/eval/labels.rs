@@ -71,6 +71,11 @@ impl Labels {
         Ok(Self { pictures, classes })
     }
 
+    /// The place of the class with this name.
+    pub(super) fn class_of(&self, name: &str) -> Option<usize> {
+        self.classes.iter().position(|class| class.name == name)
+    }
+
     /// How many pictures a class has.
     pub(super) fn count(&self, class: usize) -> usize {
         self.pictures.iter().filter(|picture| picture.class == Some(class)).count()

@@ -4,10 +4,12 @@ use std::io::{self, Write};
 
 use serde_json::{Map, Value, json};
 
-use crate::commands::output::{json_line, number, path_json, percent, table};
+use crate::commands::output::{json_line, number, path_json, percent, share_json, table};
+use crate::commands::validation::{print_validation, validation_json};
 use crate::moderation::escape::{escape, escape_path};
-use crate::moderation::{FoundAt, Share};
+use crate::moderation::{Evaluation, FoundAt, PolicyId, Share};
 
+use super::adapted::{Adapted, Compared, Ranking};
 use super::queries::Retrieval;
 use super::{Measured, MeasuredSet};
 
@@ -45,6 +47,9 @@ pub(super) fn print(measured: &Measured) -> io::Result<()> {
     if let Some(retrieval) = &measured.retrieval {
         writeln!(out, "\nfound by {} queries, as typed:\n", retrieval.answers.len())?;
         print_retrieval(&mut out, retrieval)?;
+    }
+    if let Some(adapted) = &measured.adapted {
+        print_adapted(&mut out, adapted)?;
     }
     let without = measured.labels.pictures.iter().filter(|picture| picture.class.is_none()).count();
     if without > 0 && !measured.sets.is_empty() {
@@ -180,6 +185,93 @@ fn print_retrieval(out: &mut impl Write, retrieval: &Retrieval) -> io::Result<()
     table(out, &head, &rows)
 }
 
+/// `modtool adapt` names it, a policy's id: there is nothing to escape.
+fn print_adapted(out: &mut impl Write, adapted: &Adapted) -> io::Result<()> {
+    for compared in &adapted.compared {
+        writeln!(out, "\n{}:\n", described(compared))?;
+        match &compared.comparison {
+            Some(comparison) => print_validation(out, "the others", &comparison.validation)?,
+            None => writeln!(out, "  {}", nothing_left(compared))?,
+        }
+    }
+    let Some(ranking) = &adapted.ranking else { return Ok(()) };
+    writeln!(out, "\n{}:\n", ranked(ranking))?;
+    let names = ["words alone", "adapted"];
+    let row = |(name, evaluation): (&str, &Evaluation)| {
+        let shares = [evaluation.top1(), evaluation.top5()].map(percent);
+        [vec![name.to_owned()], shares.to_vec()].concat()
+    };
+    let rows: Vec<_> = names.into_iter().zip(&ranking.evaluations).map(row).collect();
+    table(out, &["", "top-1", "top-5"], &rows)
+}
+
+/// Which adapter, and what it is tried on.
+pub(super) fn described(compared: &Compared) -> String {
+    let Compared { name, policy, learned, alike, pictures, .. } = compared;
+    let mode = compared.mode.map_or(String::new(), |mode| format!(", {mode}"));
+    let alike = match alike {
+        0 => String::new(),
+        alike => format!(", and {alike} that look the same"),
+    };
+    format!(
+        "{name} (for {policy}{mode}), beside the words alone: {} pictures; {learned} that it \
+         learned from are left out{alike}",
+        pictures.len()
+    )
+}
+
+/// Why there is no comparison.
+pub(super) fn nothing_left(compared: &Compared) -> String {
+    format!(
+        "no violating pictures are left, or no fine ones; `modtool adapt {} --hold-out 0.3` keeps \
+         some to try it on",
+        compared.policy
+    )
+}
+
+pub(super) fn ranked(ranking: &Ranking) -> String {
+    format!(
+        "which of {} policies speaks loudest, about {} pictures that belong to one and that \
+         nothing was learned from",
+        ranking.policies.len(),
+        ranking.evaluations[0].pictures()
+    )
+}
+
+fn adapted_json(adapted: &Adapted) -> Value {
+    let one = |compared: &Compared| {
+        let comparison = compared.comparison.as_ref();
+        json!({
+            "adapter": compared.name.as_str(),
+            "policy": compared.policy.as_str(),
+            "mode": compared.mode,
+            "pictures": compared.pictures.len(),
+            "left_out_learned": compared.learned,
+            "left_out_alike": compared.alike,
+            "violating": comparison.map(|one| one.validation.violating),
+            "fine": comparison.map(|one| one.validation.fine),
+            "comparison": comparison.map(|one| validation_json(&one.validation)),
+        })
+    };
+    let side = |evaluation: &Evaluation| {
+        json!({
+            "top1": share_json(evaluation.top1()),
+            "top5": share_json(evaluation.top5()),
+            "confusion": evaluation.confusion,
+        })
+    };
+    let ranking = adapted.ranking.as_ref().map(|ranking| {
+        let [words, adapted] = &ranking.evaluations;
+        json!({
+            "policies": ranking.policies.iter().map(PolicyId::as_str).collect::<Vec<_>>(),
+            "pictures": words.pictures(),
+            "words": side(words),
+            "adapted": side(adapted),
+        })
+    });
+    json!({"adapters": adapted.compared.iter().map(one).collect::<Value>(), "loudest": ranking})
+}
+
 pub(super) fn print_json(measured: &Measured) -> io::Result<()> {
     let mut object = path_json("dir", &measured.dir);
     let classes = measured.labels.classes.iter().enumerate().map(|(place, class)| {
@@ -203,6 +295,7 @@ pub(super) fn print_json(measured: &Measured) -> io::Result<()> {
         ("templates", measured.sets.iter().map(|set| set_json(measured, set)).collect()),
         ("best_template", json!(measured.best().map(|best| &best.set.name))),
         ("retrieval", measured.retrieval.as_ref().map(|all| retrieval_json(measured, all)).into()),
+        ("adapted", measured.adapted.as_ref().map(adapted_json).into()),
         ("left_out", left_out.collect()),
         ("seconds", number(measured.seconds)),
     ];

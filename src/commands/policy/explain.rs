@@ -46,6 +46,10 @@ pub(super) struct ExplainArgs {
     #[arg(long, value_name = "PATH")]
     policies: Option<PathBuf>,
 
+    /// By the words alone, without what was learned and is in use
+    #[arg(long, conflicts_with = "policies")]
+    no_adapter: bool,
+
     /// Write a picture that shows which parts of IMAGE matter to the policy with the highest score
     /// (or the one that --policy names): red speaks for it, blue against it. It is approximate
     #[arg(long, value_name = "OUT.png")]
@@ -68,7 +72,11 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
     if let Some(out) = &args.heatmap {
         refuse_heatmap(out, args)?;
     }
-    let files = policies_at(args.policies.as_deref(), config)?;
+    let files = if args.no_adapter {
+        workspace::written_policies(config)?
+    } else {
+        policies_at(args.policies.as_deref(), config)?
+    };
     must_be_policies(&args.only, &files)?;
     let (encoder, _) = workspace::encoder(config)?;
     let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
@@ -285,6 +293,14 @@ impl Explained<'_> {
                     "; out of scope"
                 }
             )?;
+            if let (Some(adapter), Some(words)) = (&policy.adapter, score.words) {
+                writeln!(
+                    out,
+                    "  adapted by {}; the words alone say {words:.3}: {}",
+                    adapter.name(),
+                    policy.judge(words)
+                )?;
+            }
             if let Some(probability) = policy.probability(score.score, &self.card.fingerprint) {
                 writeln!(
                     out,
@@ -333,6 +349,8 @@ impl Explained<'_> {
                 "id": policy.id.as_str(),
                 "hash": policy.hash().short(),
                 "score": number(f64::from(score.score)),
+                "adapter": policy.adapter.as_ref().map(|adapter| adapter.name().to_string()),
+                "score_by_words": score.words.map(|words| number(f64::from(words))),
                 "outcome": policy.judge(score.score).as_str(),
                 "in_scope": policy.scope.includes(self.judged.sighting.below()),
                 "review": number(f64::from(policy.thresholds.review())),

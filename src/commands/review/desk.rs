@@ -519,6 +519,7 @@ impl Explainer {
                 policy: policy.id.clone(),
                 title: policy.title.clone(),
                 score: explained.score,
+                words: explained.words,
                 review: policy.thresholds.review(),
                 block: policy.thresholds.block(),
                 shares: explained.shares,

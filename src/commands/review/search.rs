@@ -32,7 +32,7 @@ pub(super) struct Finder {
 enum Search {
     Query(Query),
     /// What is known now about what was found before.
-    Again(Vec<(i64, f32)>),
+    Again(Vec<(i64, f32, Option<f64>)>),
 }
 
 impl Finder {
@@ -130,20 +130,27 @@ async fn find(
     let direction = tokio::task::block_in_place(|| searcher.direction(&formula.terms, &pictures))?;
     tell("searching…".to_owned());
     let answer = searcher.nearest(&direction, set, TOP, |_| true).await?;
-    let found = |hit: Hit| Found { item: hit.item, cosine: hit.score };
+    let found = |hit: Hit| {
+        let percentile = Some(hit.percentile(answer.of));
+        Found { item: hit.item, cosine: hit.score, percentile }
+    };
     Ok(answer.hits.into_iter().map(found).collect())
 }
 
 /// What the store knows about what was found; what was erased since is left out.
-async fn known_about(store: &Store, items: &[(i64, f32)]) -> anyhow::Result<Vec<Found>> {
-    let numbers: Vec<i64> = items.iter().map(|(item, _)| *item).collect();
-    let cosines: HashMap<i64, f32> = items.iter().copied().collect();
+async fn known_about(
+    store: &Store,
+    items: &[(i64, f32, Option<f64>)],
+) -> anyhow::Result<Vec<Found>> {
+    let numbers: Vec<i64> = items.iter().map(|(item, ..)| *item).collect();
+    let likeness: HashMap<i64, (f32, Option<f64>)> =
+        items.iter().map(|(item, cosine, percentile)| (*item, (*cosine, *percentile))).collect();
     let found = store.found_items(&numbers).await?.into_iter();
-    let with_cosine = |item: crate::moderation::FoundItem| {
-        let cosine = cosines.get(&item.number).copied().unwrap_or_default();
-        Found { item, cosine }
+    let with_likeness = |item: crate::moderation::FoundItem| {
+        let (cosine, percentile) = likeness.get(&item.number).copied().unwrap_or_default();
+        Found { item, cosine, percentile }
     };
-    Ok(found.map(with_cosine).collect())
+    Ok(found.map(with_likeness).collect())
 }
 
 async fn answer_neighbours(
@@ -156,7 +163,11 @@ async fn answer_neighbours(
         let Some((id, item)) = *asked.borrow_and_update() else { continue };
         // The explanation is complete without them.
         let found = match decided.nearest(item, NEAREST).await {
-            Ok(near) => known_about(&store, &near).await,
+            Ok(near) => {
+                let near: Vec<_> =
+                    near.into_iter().map(|(item, cosine)| (item, cosine, None)).collect();
+                known_about(&store, &near).await
+            }
             Err(error) => Err(error),
         };
         let found = found.unwrap_or_default();

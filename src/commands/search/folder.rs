@@ -19,10 +19,14 @@ use crate::commands::workspace;
 use crate::config::Config;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
-    Arming, Classifier, ItemId, Mode, OnBlock, Policy, PolicyId, Prompt, SafeView, Scope, Scoring,
-    Severity, Thresholds,
+    Arming, Classifier, ItemId, ItemNumbers, Mode, OnBlock, Policy, PolicyId, Prompt, SafeView,
+    Scope, Scoring, Severity, Thresholds,
 };
 use crate::pipeline::{self, Excluded, Judging, Monitor, Source, Stages};
+use crate::store::Store;
+
+/// So many paths are looked at in one go.
+const PAGE: u32 = 5000;
 
 /// Ends the name of an index beside a folder.
 const SUFFIX: &str = ".modtool-index";
@@ -85,7 +89,32 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
             escape_path(&root)
         );
     }
-    Ok(Searcher::new(store, card, config).with(encoder, decoders))
+    let living = living(&store).await?;
+    Ok(Searcher::new(store, card, config).with(encoder, decoders).among(living))
+}
+
+/// The items that still lie somewhere: a file that was deleted is nothing to compare with. (One
+/// that was moved is no new item, and is not looked at again.)
+async fn living(store: &Store) -> anyhow::Result<ItemNumbers> {
+    let mut living = ItemNumbers::default();
+    let mut last = 0;
+    loop {
+        let page = store.places_after(last, PAGE).await?;
+        let Some((number, ..)) = page.last() else { return Ok(living) };
+        last = *number;
+        tokio::task::block_in_place(|| {
+            for (_, item, path) in &page {
+                if is_file(path) {
+                    living.insert(*item);
+                }
+            }
+        });
+    }
+}
+
+/// A link to a file is none.
+pub(super) fn is_file(path: &Path) -> bool {
+    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
 /// Beside the folder; in the data folder where nothing can be written there, or where it lies on

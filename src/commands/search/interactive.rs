@@ -23,7 +23,7 @@ use crate::tui::browse::{Browse, BrowseEffect, BrowseEvent, Tile, update};
 use crate::tui::view::{self, Thumbnails};
 use crate::tui::{Event, Pictures, RequestId, event_for};
 
-use super::print::{in_percent, percentile};
+use super::print::in_percent;
 use super::thumbnails::{CELL, Shown};
 
 /// So many pictures are kept, more than any screen shows.
@@ -232,7 +232,7 @@ fn tiles(answer: &Answer) -> Vec<Tile> {
                 "{}  {:.3}  {}",
                 place + 1,
                 hit.score,
-                in_percent(percentile(hit, answer.of))
+                in_percent(hit.percentile(answer.of))
             ),
         }
     };

@@ -71,18 +71,12 @@ fn path_of(hit: &Hit) -> &Path {
     hit.item.path.as_deref().unwrap_or(Path::new(""))
 }
 
-/// The share of all pictures that are less alike, 0..=100.
-#[expect(clippy::cast_precision_loss, reason = "a percentage")]
-pub(super) fn percentile(hit: &Hit, of: u64) -> f64 {
-    hit.below as f64 * 100.0 / of.max(1) as f64
-}
-
 /// `{"path","item","score","percentile",…}`.
 fn json(hit: &Hit, of: u64, in_folder: bool) -> Value {
     let mut object = path_json("path", path_of(hit));
     object.insert("item".into(), hit.item.item.to_string().into());
     object.insert("score".into(), number(hit.score.into()));
-    object.insert("percentile".into(), number(percentile(hit, of)));
+    object.insert("percentile".into(), number(hit.percentile(of)));
     if !in_folder {
         let item = &hit.item;
         object.insert("outcome".into(), item.outcome.map(Outcome::as_str).into());
@@ -105,7 +99,7 @@ fn print_table(out: &mut impl Write, answer: &Answer, in_folder: bool) -> io::Re
     }
     head.push("path");
     let row = |(place, hit): (usize, &Hit)| {
-        let percent = in_percent(percentile(hit, *of));
+        let percent = in_percent(hit.percentile(*of));
         let mut row = vec![(place + 1).to_string(), format!("{:.3}", hit.score), percent];
         if !in_folder {
             let item = &hit.item;

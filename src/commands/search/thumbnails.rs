@@ -20,7 +20,7 @@ use crate::pipeline::quarantined_at;
 use crate::tui::{KnownPolicy, Reveal};
 use crate::vision::DecoderPool;
 
-use super::print::{in_percent, percentile};
+use super::print::in_percent;
 
 /// Cells of a picture and of the gap beside it.
 pub(super) const CELL: Size = Size { width: 24, height: 8 };
@@ -108,7 +108,7 @@ pub(super) fn print(answer: &Answer, shown: &Shown, picker: &Picker) -> io::Resu
             let at = Rect { x: column * (CELL.width + GAP), y: 0, ..Rect::default() };
             let area = Rect { width: CELL.width, height: CELL.height, ..at };
             draw(&mut buffer, area, shown, hit, picker);
-            let percent = in_percent(percentile(hit, answer.of));
+            let percent = in_percent(hit.percentile(answer.of));
             let words = format!("{}  {:.3}  {percent}", place + 1, hit.score);
             buffer.set_stringn(at.x, area.height, words, CELL.width.into(), Style::new());
             let name = hit.item.path.as_deref().and_then(|path| path.file_name());

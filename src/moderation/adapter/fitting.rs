@@ -1,13 +1,19 @@
 //! What both methods learn from: labelled pictures as the policy sees them, and a seeded chance.
 
 use crate::moderation::embedding::Embedding;
+use crate::moderation::item::ItemId;
 use crate::moderation::score::{Classifier, LogitScale};
 
 use super::Method;
 
+/// Pictures whose vectors have at least this cosine are copies or of one burst.
+const ALIKE: f32 = 0.97;
+
 /// A labelled picture.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Example {
+    /// Its bytes, so that nothing is measured on what was learned from.
+    pub item: ItemId,
     /// Its views, at least one.
     pub views: Vec<Embedding>,
     /// Whether it is what the policy looks for.
@@ -66,6 +72,11 @@ impl Example {
 
     /// More of a kind are not looked at; the first ones count.
     pub const MOST: usize = 2000;
+
+    /// Whether both are copies or of one burst: to know one is to know the other.
+    pub fn looks_like(&self, other: &Self) -> bool {
+        self.views[0].cosine(&other.views[0]) >= ALIKE
+    }
 }
 
 /// One labelled picture, by the view that scored highest.

@@ -2,7 +2,9 @@
 //! learned from; only then may it be used.
 
 use crate::moderation::embedding::{Embedding, Fingerprint};
+use crate::moderation::item::ItemId;
 use crate::moderation::measure::Counts;
+use crate::moderation::policy::Policy;
 use crate::moderation::roc::{Estimate, Labelled, auc_difference};
 use crate::moderation::score::Classifier;
 
@@ -11,10 +13,6 @@ use super::{Adapter, Learned, Method, lowrank, probe};
 
 /// The parts that are each left out once.
 const PARTS: usize = 5;
-
-/// Pictures whose vectors have at least this cosine are copies or of one burst: they stay in one
-/// part, so that nothing is judged by its own copy.
-const ALIKE: f32 = 0.97;
 
 /// How the policy does on held-out pictures, with its words alone and adapted.
 #[derive(Debug, Clone, PartialEq)]
@@ -59,6 +57,8 @@ impl Validation {
 pub struct Trained {
     /// What was learned from all examples.
     pub adapter: Adapter,
+    /// Which examples these were.
+    pub learned_from: Vec<ItemId>,
     /// How that way of learning does on pictures that it did not learn from.
     pub validation: Validation,
 }
@@ -103,13 +103,12 @@ pub fn learn(
         let learned = fit(classifier, &rest, recipe);
         for ((example, of), odds) in examples.iter().zip(&parts).zip(&mut odds) {
             if *of == part {
-                *odds = [None, Some(&learned)].map(|by| best_odds(classifier, by, example));
+                *odds = [None, Some(&learned)].map(|by| best_odds(classifier, by, &example.views));
             }
         }
         progress(part + 1, PARTS + 1);
     }
-    let thresholds = [policy.thresholds.review(), policy.thresholds.block()];
-    let thresholds = thresholds.map(|threshold| log_odds(f64::from(threshold)));
+    let thresholds = thresholds(policy);
     let of_kind = |violates: bool| {
         let own = examples.iter().zip(&odds).filter(|(example, _)| example.violates == violates);
         let (words, adapted) = own.map(|(_, odds)| (odds[0], odds[1])).unzip();
@@ -128,7 +127,14 @@ pub fn learn(
     let validation = validated(&examples, &odds, thresholds).ok_or(FitError::NoNumbers)?;
     let fitted_for = policy.fitted_for(fingerprint);
     let adapter = Adapter::new(policy.id.clone(), fingerprint.clone(), fitted_for, learned);
-    Ok(Trained { adapter, validation })
+    let learned_from = examples.iter().map(|example| example.item).collect();
+    Ok(Trained { adapter, learned_from, validation })
+}
+
+/// The log-odds of `review` and of `block`.
+pub(super) fn thresholds(policy: &Policy) -> [f64; 2] {
+    [policy.thresholds.review(), policy.thresholds.block()]
+        .map(|threshold| log_odds(f64::from(threshold)))
 }
 
 fn fit(classifier: &Classifier, examples: &[&Example], recipe: &Recipe) -> Learned {
@@ -152,17 +158,22 @@ fn few(examples: &[Example]) -> Vec<&Example> {
 }
 
 /// The highest log-odds over the views, as the policy's score is.
-fn best_odds(classifier: &Classifier, learned: Option<&Learned>, example: &Example) -> f64 {
-    let odds = example.views.iter().map(|view| classifier.adapted_log_odds(learned, view));
+pub(super) fn best_odds(
+    classifier: &Classifier,
+    learned: Option<&Learned>,
+    views: &[Embedding],
+) -> f64 {
+    let odds = views.iter().map(|view| classifier.adapted_log_odds(learned, view));
     odds.fold(f64::NEG_INFINITY, f64::max)
 }
 
-/// The part of each example. Alike ones stay together; both kinds are spread evenly.
+/// The part of each example. Alike ones stay together, so that nothing is judged by its own copy;
+/// both kinds are spread evenly.
 fn parts(examples: &[&Example], seed: u64) -> Vec<usize> {
     let mut leaders: Vec<usize> = (0..examples.len()).collect();
     for one in 0..examples.len() {
         for other in 0..one {
-            if examples[one].views[0].cosine(&examples[other].views[0]) >= ALIKE {
+            if examples[one].looks_like(examples[other]) {
                 let (from, to) = (leader(&leaders, one), leader(&leaders, other));
                 leaders[from.max(to)] = from.min(to);
             }
@@ -248,7 +259,7 @@ fn matching(fine: &Odds, violating: &Odds, [review, block]: [f64; 2]) -> (f64, f
     (factor, factor * shift + review * (1.0 - factor))
 }
 
-fn validated(
+pub(super) fn validated(
     examples: &[&Example],
     odds: &[[f64; 2]],
     [review, block]: [f64; 2],
@@ -315,7 +326,8 @@ pub(super) mod tests {
                 _ => *noise as f32,
             });
             let view = Embedding::normalised(vector.collect()).expect("a direction");
-            Example { views: vec![view], violates }
+            let item = ItemId::of_bytes(&index.to_le_bytes());
+            Example { item, views: vec![view], violates }
         };
         (0..2 * each).map(example).collect()
     }

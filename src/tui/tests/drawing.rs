@@ -8,7 +8,7 @@ use ratatui_image::Resize;
 use ratatui_image::picker::Picker;
 use ratatui_image::protocol::Protocol;
 
-use super::fixtures::{Desk, HOUR, NOW, found, many, past, policy, task, tasks, unjudged};
+use super::fixtures::{Desk, HOUR, NOW, detail, found, many, past, policy, task, tasks, unjudged};
 use crate::moderation::escape::is_unprintable;
 use crate::moderation::{
     Action, DayCount, DecisionOutcome, Lease, PolicyHash, PolicyStats, Reason, ReviewStats,
@@ -155,6 +155,18 @@ fn what_a_search_found() {
         desk.press(' ');
         desk
     });
+}
+
+#[test]
+fn an_adapter_is_named_beside_what_the_words_say() {
+    let mut desk = Desk::with(120, 40, tasks()[1..].to_vec());
+    let mut known = detail(tasks()[1].clone());
+    for verdict in &mut known.policies {
+        verdict.adapter = Some(policy("weapons-probe-006e23"));
+    }
+    desk.answer_detail_with(known);
+    let drawn = text_of(&screen(&desk.state, &mut NoPictures));
+    assert!(drawn.contains("adapted by weapons-probe-006e23; the words alone say 0.42"), "{drawn}");
 }
 
 #[test]

@@ -190,6 +190,7 @@ pub(super) fn found(number: i64, cosine: f32, name: &str) -> Found {
             decision: None,
         },
         cosine,
+        percentile: Some(100.0 - f64::from(u8::try_from(number).unwrap_or(99)) / 4.0),
     }
 }
 
@@ -276,6 +277,7 @@ pub(super) fn why(verdict: &PolicyVerdict) -> Why {
         policy: verdict.policy.clone(),
         title: format!("All about {}", verdict.policy),
         score: verdict.score,
+        words: verdict.adapter.is_some().then_some(0.42),
         review: 0.6,
         block: 0.9,
         shares: vec![

@@ -118,7 +118,11 @@ pub(super) fn refresh(state: &mut State, effects: &mut Vec<Effect>) {
     if results.found.is_empty() {
         return;
     }
-    let items = results.found.iter().map(|found| (found.item.number, found.cosine)).collect();
+    let items = results
+        .found
+        .iter()
+        .map(|found| (found.item.number, found.cosine, found.percentile))
+        .collect();
     let id = next_request(state);
     if let Mode::Results(results) = &mut state.mode {
         results.request = Some(id);

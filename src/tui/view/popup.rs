@@ -9,7 +9,7 @@ use crate::tui::keymap::KEYS;
 use crate::tui::layout::inside;
 use crate::tui::state::{FilterPopup, State, Together};
 
-use super::queue::{MARKS, label, standing};
+use super::queue::{MARKS, label, likeness, standing};
 use super::style::{Role, style};
 use super::text::{file_name, fit_end, fit_middle, padded, width};
 
@@ -95,7 +95,7 @@ pub(super) fn draw_together(frame: &mut Frame<'_>, state: &State, together: &Tog
     });
     let items = together.items.iter().map(|found| {
         let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
-        (format!("{} {:.2} ", padded(standing(found), 12), found.cosine), name)
+        (format!("{} {} ", padded(standing(found), 12), likeness(found)), name)
     });
     let lines = tasks.chain(items).map(|(start, name)| {
         let fitted = fit_middle(&name, cells.saturating_sub(width(&start)));

@@ -106,16 +106,34 @@ fn draw_results(frame: &mut Frame<'_>, area: Rect, state: &State, results: &Resu
     }
 }
 
-/// Pointer, mark, similarity, what stands, name.
+/// Pointer, mark, similarity with its percentile, what stands, name.
 fn found_line(found: &Found, cells: usize, selected: bool, marked: bool) -> Line<'static> {
     let pointer = if selected { "▸" } else { " " };
     let mark = if marked { "+" } else { " " };
-    // With the sign's column, and without a sign for what is nothing.
-    let likeness = (found.cosine * 100.0).round() / 100.0 + 0.0;
-    let start = format!("{pointer}{mark}{likeness:>5.2} {} ", padded(standing(found), 9));
+    let likeness = match found.percentile {
+        // In a narrow list the name needs the room of a number that says little alone.
+        Some(percentile) if cells < 50 => in_percent(percentile),
+        _ => likeness(found),
+    };
+    let start = format!("{pointer}{mark}{likeness} {} ", padded(standing(found), 9));
     let room = cells.saturating_sub(width(&start));
     let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
     Line::raw(padded(&(start + &fit_middle(&name, room)), cells))
+}
+
+/// The cosine and, of a search, what it is worth: the share of all pictures that are less alike.
+pub(super) fn likeness(found: &Found) -> String {
+    // With the sign's column, and without a sign for what is nothing.
+    let cosine = (found.cosine * 100.0).round() / 100.0 + 0.0;
+    match found.percentile {
+        Some(percentile) => format!("{cosine:>5.2} {}", in_percent(percentile)),
+        None => format!("{cosine:>5.2}"),
+    }
+}
+
+/// Never rounded up to all of them, so never 100.
+pub(super) fn in_percent(percentile: f64) -> String {
+    format!("{:>4.1} %", (percentile * 10.0).floor() / 10.0)
 }
 
 /// What was decided about an item, or where it stands.

@@ -9,7 +9,7 @@ use crate::tui::keymap::{Binding, Command, Place};
 use crate::tui::state::{Extent, MessageKind, Mode, State};
 use crate::tui::update::allows;
 
-use super::queue::{label, standing};
+use super::queue::{label, likeness, standing};
 use super::style::{Role, style};
 use super::text::{file_name, fit_end, width};
 
@@ -75,10 +75,10 @@ fn selected_in_words(state: &State) -> String {
         let Some(found) = state.found() else { return results.progress.clone() };
         let name = found.item.path.as_deref().map_or_else(|| "gone".to_owned(), file_name);
         return format!(
-            "{} of {}: {:.2} {} {name}",
+            "{} of {}: {} {} {name}",
             results.selected + 1,
             results.found.len(),
-            found.cosine,
+            likeness(found).trim_start(),
             standing(found)
         );
     }

@@ -10,7 +10,7 @@ use crate::tui::layout::inside;
 use crate::tui::state::{Detail, Found, ItemDetail, Panel, State};
 use crate::tui::update::in_words;
 
-use super::queue::standing;
+use super::queue::{in_percent, standing};
 use super::style::{Role, style};
 use super::text::{age, fit_end, fit_middle, padded};
 
@@ -131,6 +131,12 @@ fn prompts(state: &State, detail: &ItemDetail, panel: &Panel, cells: usize) -> V
         Span::raw(" "),
         Span::raw(count),
     ])];
+    if let Some(adapter) = &verdict.adapter {
+        let words = panel.why.as_ref().and_then(|why| why.words);
+        let words = words.map(|words| format!("; the words alone say {words:.2}"));
+        let text = format!("adapted by {adapter}{}", words.unwrap_or_default());
+        lines.push(Line::raw(fit_end(&text, cells)));
+    }
     let Some(why) = &panel.why else {
         let text = format!("most like: {}", escape(verdict.prompt.as_bytes()));
         lines.push(Line::raw(fit_end(&text, cells)));
@@ -171,7 +177,11 @@ fn beside(detail: &ItemDetail, panel: usize, cells: usize) -> Vec<Line<'static>>
 /// What is known about a result of a search.
 fn about_found(found: &Found, cells: usize) -> Vec<Line<'static>> {
     let item = &found.item;
-    let mut words = vec![format!("similarity {:.3} · item {}", found.cosine, item.item.short())];
+    let mut words = vec![format!("cosine {:.3}, no probability", found.cosine)];
+    if let Some(percentile) = found.percentile {
+        words.push(format!("more alike than {} of all pictures", in_percent(percentile).trim()));
+    }
+    words.push(format!("item {}", item.item.short()));
     if let Some((policy, score)) = &item.policy {
         words.push(format!("flagged by {policy} {score:.2}"));
     } else if item.state.is_none() {

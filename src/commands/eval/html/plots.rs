@@ -91,3 +91,43 @@ pub(super) fn reliability(
     page.push_str("</svg>\n");
     Ok(())
 }
+
+/// The ROC curves with the words alone and adapted. The title is HTML already.
+pub(super) fn roc(
+    page: &mut String,
+    title: &str,
+    curves: &[Vec<(f64, f64)>; 2],
+) -> std::fmt::Result {
+    let (side, margin) = (220.0, 30.0);
+    let line = |curve: &[(f64, f64)]| {
+        let point = |(others, belong): &(f64, f64)| {
+            format!("{:.1},{:.1}", margin + others * side, side + 8.0 - belong * side)
+        };
+        curve.iter().map(point).collect::<Vec<_>>().join(" ")
+    };
+    let [words, adapted] = curves.each_ref().map(|curve| line(curve));
+    writeln!(
+        page,
+        "<svg width=\"400\" height=\"270\" role=\"img\" aria-label=\"ROC curves of {title}\">\n\
+         <rect x=\"{margin}\" y=\"8\" width=\"{side}\" height=\"{side}\" fill=\"none\" \
+         stroke=\"var(--line)\"/>\
+         <polyline points=\"{words}\" fill=\"none\" stroke=\"currentColor\" \
+         stroke-dasharray=\"5 3\"/>\
+         <polyline points=\"{adapted}\" fill=\"none\" stroke=\"var(--bar)\" stroke-width=\"2\"/>\
+         <text x=\"{margin}\" y=\"{:.0}\">0</text>\
+         <text x=\"{:.0}\" y=\"{:.0}\" text-anchor=\"end\">false alarms 1</text>\
+         <text x=\"4\" y=\"20\">1</text><text x=\"{margin}\" y=\"{:.0}\">found, upwards</text>\
+         <path d=\"M{:.0} 60h24\" stroke=\"currentColor\" stroke-dasharray=\"5 3\"/>\
+         <text x=\"{:.0}\" y=\"64\">words alone</text>\
+         <path d=\"M{:.0} 80h24\" stroke=\"var(--bar)\" stroke-width=\"2\"/>\
+         <text x=\"{:.0}\" y=\"84\">adapted</text></svg>",
+        side + 24.0,
+        margin + side,
+        side + 24.0,
+        side + 40.0,
+        margin + side + 12.0,
+        margin + side + 42.0,
+        margin + side + 12.0,
+        margin + side + 42.0
+    )
+}
