@@ -1,9 +1,10 @@
 """Words and thresholds of the starter policies for a model: a greedy search, and what it is worth on photos held out.
 
     python tune.py MODEL_FOLDER GOLDEN_FOLDER POLICIES_FOLDER [--write] [--json FILE]
+    python tune.py MODEL_FOLDER GOLDEN_FOLDER POLICIES_FOLDER --measure FILE    # the tables of policies/README.md: the files as they are; FILE: what --json wrote, for the cross-validated columns
 
-Positives: a folder of GOLDEN_FOLDER for each policy.  Negatives: its `neutral` photos, and everyday photos of the
-held-out tenth.  Every step adds or takes away the one prompt or contrast prompt that helps most: the mean recall at 1, 2
+Positives: a folder of GOLDEN_FOLDER for each policy.  Negatives: its `neutral` photos and its drawings, and everyday
+photos and drawings of the held-out tenth.  Every step adds or takes away the one prompt or contrast prompt that helps most: the mean recall at 1, 2
 and 4 % false positives.  Cross-validated: in each of four parts, whole source repositories together where a topic has
 more than three, the same search runs on the other three and is tried on the part held out.
 """
@@ -22,7 +23,7 @@ from compare import Model, auc, wilson
 from prepare import decoded
 
 NEUTRAL = ["an ordinary photo", "a person", "a landscape", "an animal", "food", "a room", "a street"]
-EVERYDAY = {"flickr8k", "flickr8k_1k", "food10", "cats_dogs", "intel_scenes", "intel_scenes_b", "imagenette", "imagenette_b", "clothes", "clothing", "clothing_full", "sports22", "desk_objects", "scenes15", "flowers5", "professions10", "instruments", "imagen", "vehicles_animals", "fruit_fresh"}
+EVERYDAY = {"flickr8k", "flickr8k_1k", "food10", "cats_dogs", "intel_scenes", "intel_scenes_b", "imagenette", "imagenette_b", "clothes", "clothing", "clothing_full", "sports22", "desk_objects", "scenes15", "flowers5", "professions10", "instruments", "imagen", "vehicles_animals", "fruit_fresh", "pacs_art"}
 RATES = (0.01, 0.02, 0.04)
 ALLOWED = 0.013  # of the negatives, flagged by one policy
 # What a policy may look for: words that mean its topic, so that its prompts stay readable as a rule.
@@ -138,10 +139,47 @@ def parts(names, repos, seed):
     return np.array([int(hashlib.md5(f"{seed}:{k}".encode()).hexdigest(), 16) % 4 for k in keys])
 
 
+def measure(policies, model, golden, folder, day, searched):
+    """The starter policies as they are in their files, and the curve when all thresholds move together."""
+    odds, share = lambda p: np.log(p / (1 - p)), lambda v: f"{100 * v:.1f} %"
+    said, rows = {}, []
+    for topic, policy in policies.items():
+        words = policy["prompts"] + policy["contrast"] + [w for w in NEUTRAL if w not in policy["prompts"]]
+        x = np.exp(model.scale * golden @ model.texts([f"a photo of {w}" for w in words]).T)
+        y = np.exp(model.scale * day @ model.texts([f"a photo of {w}" for w in words]).T)
+        k = len(policy["prompts"])
+        said[topic] = (x[:, :k].sum(1) / x.sum(1), y[:, :k].sum(1) / y.sum(1), policy["thresholds"]["review"], policy["mode"])
+        s, n, t = said[topic][0][folder == topic], said[topic][0][folder == "neutral"], policy["thresholds"]
+        r, f, a = wilson(int((s >= t["review"]).sum()), len(s)), wilson(int((n >= t["review"]).sum()), len(n)), auc(s, n)
+        c = searched[topic]
+        pc = lambda v, d=0: f"{100 * v[0]:.{d}f} % ({100 * v[1]:.{d}f} to {100 * v[2]:.{d}f})"
+        rows.append(f"| {topic} | {policy['mode']} | {(s >= t['review']).sum()} of {len(s)}: {pc(r)} | {(n >= t['review']).sum()} of {len(n)}: {pc(f, 1)} | {a[0]:.2f} ({a[1]:.2f} to {a[2]:.2f}) | {(s >= t['block']).sum()} of {len(s)} | {100 * c['cv_recall']:.0f} % | {100 * c['cv_neutral']:.1f} % |")
+        clear = [name for name, e in (("neutral", n), ("drawings", said[topic][0][folder == "drawings"])) if (e >= t["block"]).any()]
+        if clear:
+            rows.append(f"  (at block: {clear})")
+    print("\n".join(rows))
+    for name in ("live", "all"):
+        some = {k: v for k, v in said.items() if name == "all" or v[3] == "live"}
+        at = lambda shift: {k: 1 / (1 + np.exp(-(odds(v[2]) + shift))) for k, v in some.items()}
+        def rates(shift):
+            t = at(shift)
+            hit = np.mean([(v[0][folder == k] >= t[k]).mean() for k, v in some.items()])
+            flagged = lambda f: np.any([v[0][folder == f] >= t[k] for k, v in some.items()], 0)
+            return hit, flagged("neutral").mean(), flagged("drawings").mean(), np.any([v[1] >= t[k] for k, v in some.items()], 0).mean()
+        g, boots = np.random.default_rng(0), []
+        for _ in range(2000):
+            boots.append(np.mean([np.mean(g.choice(v[0][folder == k] >= v[2], (folder == k).sum())) for k, v in some.items()]))
+        h, n, d, e = rates(0)
+        lo, hi = np.quantile(boots, [0.025, 0.975])
+        print(f"{name} ({len(some)}): recall {share(h)} ({100 * lo:.1f} to {100 * hi:.1f}), neutral {wilson(round(n * 194), 194)}, drawings {share(d)}, everyday {share(e)} of {len(day)}")
+        curve = [(rates(s)[1], rates(s)[0]) for s in np.arange(-4, 2.5, 0.1)]
+        print("  curve", {f"{100 * w:.0f} %": share(max([r for f, r in curve if f <= w], default=0)) for w in (0.05, 0.1, 0.15, 0.2, 0.3)})
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("model"), a.add_argument("golden"), a.add_argument("policies")
-    a.add_argument("--write", action="store_true"), a.add_argument("--json", default="")
+    a.add_argument("--write", action="store_true"), a.add_argument("--measure", default=""), a.add_argument("--json", default="")
     a = a.parse_args()
     model = Model(a.model)
     names = sorted(glob.glob(f"{a.golden}/*/*"))
@@ -154,10 +192,13 @@ def main():
     folder = np.array([n.split("/")[-2] for n in names])
     short = ["/".join(n.split("/")[-2:]) for n in names]
     repos = {r["path"]: r["repo"] for r in map(json.loads, open(f"{a.golden}/sources.jsonl"))}
-    neutral, day = z["golden"][folder == "neutral"], z["day"]
+    plain = (folder == "neutral") | (folder == "drawings")
+    neutral, day = z["golden"][plain], z["day"]
 
     files = {yaml.safe_load(open(f))["id"]: f for f in sorted(glob.glob(f"{a.policies}/*.yaml"))}
     policies = {i: yaml.safe_load(open(f)) for i, f in files.items()}
+    if a.measure:
+        return measure(policies, model, z["golden"], folder, day, json.load(open(a.measure)))
     words = list(dict.fromkeys(NEUTRAL + CONTRAST + [w for v in PROMPTS.values() for w in v.split(", ")] + [w for p in policies.values() for w in p["prompts"] + p["contrast"]]))
     vec, at = model.texts([f"a photo of {w}" for w in words]), {w: k for k, w in enumerate(words)}
     fixed_all = [at[w] for w in NEUTRAL]
@@ -174,7 +215,7 @@ def main():
         found, cv = None, []
         for seed in (1, 2):
             fold = parts([s for s, f in zip(short, folder) if f == topic], repos, seed)
-            nfold, dfold = parts([s for s, f in zip(short, folder) if f == "neutral"], repos, seed), np.arange(len(day)) % 4
+            nfold, dfold = parts([s for s, f in zip(short, plain) if f], repos, seed), np.arange(len(day)) % 4
             hit, wrong = np.zeros(len(e), bool), np.zeros(len(neutral), bool)
             for k in range(4):
                 if (fold != k).sum() < 3 or not (fold == k).any():
