@@ -303,7 +303,7 @@ fn real_photos_are_told_apart_better_than_by_chance() {
     let told = told.json_lines().remove(0);
     // The same photos in Python, by tests/data/eval/reference.py.
     for (template, top1, top5, ece) in
-        [("{}", 0.326, 0.660, 0.1826), ("a photo of a {}", 0.360, 0.724, 0.1370)]
+        [("{}", 0.302, 0.594, 0.2097), ("a photo of a {}", 0.366, 0.782, 0.1596)]
     {
         let found = of_name(&told, template);
         near(&found["top1"], &json!(top1), 0.0041, template);
