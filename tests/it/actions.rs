@@ -362,6 +362,9 @@ async fn erasing_leaves_nothing_but_a_tombstone_and_a_whole_chain() {
             assert!(!found, "{name} still holds {}", String::from_utf8_lossy(secret));
         }
     }
+    let finished = workspace.run(&["erase", "--finish"]).expect_code(0).out();
+    assert!(finished.contains("built anew"), "{finished}");
+    workspace.run(&["erase"]).expect_code(64);
     let left = files_below(&workspace.path().join("quarantine"));
     assert!(
         left.iter().all(|path| path.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.')),
