@@ -64,7 +64,8 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     let found = store.find_items(&what.to_string_lossy(), &path).await?;
     let item = match found.as_slice() {
         [] => bail!(
-            "nothing is known about {}; name a path, or at least 8 digits of a hash",
+            "nothing is known about {}; name a path, or at least 8 digits of a hash (`modtool erase \
+             --finish` ends an erasure that was interrupted)",
             escape_path(&what)
         ),
         [item] => *item,
