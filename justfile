@@ -39,9 +39,9 @@ bench-folder:
 bench-history:
     cargo bench --bench history
 
-# Crashes, bombs, bursts, attacks in long runs (two hours): what docs/reliability.md tells
-torture:
-    MODTOOL_LONG=1 cargo test --locked --test it -- --nocapture --test-threads 2 crash:: moves:: bombs:: sandbox:: backup:: burst lost
+# Crashes, bombs, bursts, attacks in long runs (hours): what docs/reliability.md tells; `just torture 50` kills less often
+torture kills="":
+    MODTOOL_LONG=1 MODTOOL_KILLS={{kills}} cargo test --locked --test it -- --nocapture --test-threads 2 crash:: moves:: bombs:: sandbox:: backup:: burst lost
 
 # Eight hours at four fifths of what this machine can do: memory, descriptors, journal
 soak seconds="28800":

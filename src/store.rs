@@ -172,6 +172,12 @@ pub enum StoreError {
         /// The file.
         path: PathBuf,
     },
+    /// Somebody reads an older state of the database, which its journal has to keep meanwhile.
+    #[error("{} is being read in an older state (by a long export?)", path.display())]
+    HeldOpen {
+        /// The file.
+        path: PathBuf,
+    },
     /// A row holds what no version of the tool writes.
     #[error("the database holds a {what} that can't be read: {value:?}")]
     Row {

@@ -2,6 +2,7 @@
 
 use std::io::{self, Write as _};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 use clap::Args;
@@ -13,6 +14,7 @@ use crate::exit_code::ExitCode;
 use crate::moderation::PolicyId;
 use crate::moderation::escape::{escape, escape_path};
 use crate::pipeline;
+use crate::store::Store;
 
 use super::adapters::Adapters;
 use super::clock::now;
@@ -20,16 +22,26 @@ use super::output::json_line;
 use super::quarantine::confirmed;
 use super::{review, vectors, workspace};
 
+/// How long others may keep the journal from being emptied.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+const REMAINS: &str = "what is erased is out of the database, but may still be readable in its \
+    file or journal; see below why, then run `modtool erase --finish`";
+
 /// Erase a picture and everything personal about it
 ///
 /// Deletes its files (in the watched folders and in quarantine), vectors, scores, names, notes and
 /// hashes; a numbered tombstone stays, and the audit chain still verifies. Says first what it
-/// would do, and asks.
+/// would do, and asks. The database file is built anew, so that no remains can be read in it.
 #[derive(Debug, Args)]
 pub(super) struct EraseArgs {
     /// A path, or the first digits of its hash
-    #[arg(value_name = "ITEM|PATH")]
-    what: PathBuf,
+    #[arg(value_name = "ITEM|PATH", required_unless_present = "finish")]
+    what: Option<PathBuf>,
+
+    /// Only build the database file anew, after an erasure that could not
+    #[arg(long, conflicts_with_all = ["what", "yes"])]
+    finish: bool,
 
     /// Who asks for it [default: what modtool.yaml says, else the system's user]
     #[arg(long, value_name = "NAME", env = "MODTOOL_REVIEWER")]
@@ -45,14 +57,18 @@ pub(super) struct EraseArgs {
 }
 
 pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let by = review::reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
     let store = workspace::existing_store(config).await?;
-    let path = std::fs::canonicalize(&args.what).or_else(|_| std::path::absolute(&args.what))?;
-    let found = store.find_items(&args.what.to_string_lossy(), &path).await?;
+    let Some(what) = args.what else {
+        return finish(store, args.format).await;
+    };
+    let by = review::reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
+    let path = std::fs::canonicalize(&what).or_else(|_| std::path::absolute(&what))?;
+    let found = store.find_items(&what.to_string_lossy(), &path).await?;
     let item = match found.as_slice() {
         [] => bail!(
-            "nothing is known about {}; name a path, or at least 8 digits of a hash",
-            escape_path(&args.what)
+            "nothing is known about {}; name a path, or at least 8 digits of a hash (`modtool erase \
+             --finish` ends an erasure that was interrupted)",
+            escape_path(&what)
         ),
         [item] => *item,
         several => {
@@ -97,6 +113,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     vectors::erase(config, erasable.number).context(held)?;
     let erased = store.erase(item, &by, now()).await?.context("it was erased just now")?;
     vectors::erase(config, erasable.number).context(held)?;
+    let overwritten = store.overwrite_remains(PATIENCE).await.context(REMAINS);
     store.close().await;
     if json {
         let line = json!({
@@ -110,7 +127,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
             "adapters": adapters.iter().map(PolicyId::as_str).collect::<Vec<_>>(),
         });
         json_line(&mut out, &line)?;
-        return Ok(ExitCode::Clean);
+        return overwritten.map(|()| ExitCode::Clean);
     }
     writeln!(
         out,
@@ -135,5 +152,19 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
         )?;
     }
     writeln!(out, "Backups, exports and what hooks were told are not reached from here.")?;
+    overwritten.map(|()| ExitCode::Clean)
+}
+
+/// What was erased before is overwritten now.
+async fn finish(store: Store, format: OutputFormat) -> anyhow::Result<ExitCode> {
+    let overwritten = store.overwrite_remains(PATIENCE).await.context(REMAINS);
+    store.close().await;
+    overwritten?;
+    let mut out = io::stdout().lock();
+    if format == OutputFormat::Json {
+        json_line(&mut out, &json!({"finished": true}))?;
+    } else {
+        writeln!(out, "the database file was built anew; nothing that was erased is left in it")?;
+    }
     Ok(ExitCode::Clean)
 }

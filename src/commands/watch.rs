@@ -80,9 +80,10 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
 fn watching(args: &WatchArgs, config: &Config, roots: &[PathBuf]) -> Watching {
     let polling = args.poll
         || config.watch.poll.unwrap_or_else(|| {
-            let mut kinds = roots.iter().filter_map(|root| workspace::network_file_system(root));
+            let mut kinds =
+                roots.iter().filter_map(|root| workspace::file_system_without_events(root));
             kinds.next().is_some_and(|kind| {
-                info!(kind, "a network file system: scanning every few seconds");
+                info!(kind, "a network file system, perhaps: scanning every few seconds");
                 true
             })
         });
@@ -92,7 +93,7 @@ fn watching(args: &WatchArgs, config: &Config, roots: &[PathBuf]) -> Watching {
 /// Servers tell changes late, so files on them are left alone longer.
 pub(super) fn settle_times(config: &Config, roots: &[PathBuf]) -> SettleTimes {
     let usual = SettleTimes::default();
-    let far = roots.iter().any(|root| workspace::network_file_system(root).is_some());
+    let far = roots.iter().any(|root| workspace::file_system_without_events(root).is_some());
     SettleTimes {
         closed: Duration::from_millis(config.watch.settle_ms),
         unchanged: if far { Duration::from_secs(5) } else { usual.unchanged },

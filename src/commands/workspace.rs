@@ -121,20 +121,38 @@ fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
     })
 }
 
-/// The network file system that a folder lies on, if it does: the kernel's events do not tell
-/// there what other machines write. Numbers are those of statfs(2).
+/// File systems that other machines write to, by their numbers in statfs(2).
+const NETWORK: [(u64, &str); 7] = [
+    (0x6969, "NFS"),
+    (0x517b, "SMB"),
+    (0xff53_4d42, "CIFS"),
+    (0xfe53_4d42, "SMB2"),
+    (0x00c3_6400, "Ceph"),
+    (0x5346_414f, "AFS"),
+    (0x7375_7245, "Coda"),
+];
+
+/// What may lie behind these is not known: sshfs or a virtual machine's host, but a local disk too.
+const PERHAPS_NETWORK: [(u64, &str); 2] = [(0x6573_5546, "FUSE"), (0x0102_1997, "9p")];
+
+/// The network file system that a folder lies on, if it does.
 pub(super) fn network_file_system(folder: &Path) -> Option<&'static str> {
-    const KINDS: [(u64, &str); 7] = [
-        (0x6969, "NFS"),
-        (0x517b, "SMB"),
-        (0xff53_4d42, "CIFS"),
-        (0xfe53_4d42, "SMB2"),
-        (0x00c3_6400, "Ceph"),
-        (0x5346_414f, "AFS"),
-        (0x7375_7245, "Coda"),
-    ];
-    let found = u64::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()? & 0xffff_ffff;
-    KINDS.into_iter().find(|(number, _)| *number == found).map(|(_, kind)| kind)
+    named(&NETWORK, number_of_file_system(folder)?)
+}
+
+/// The file system that a folder lies on, if the kernel's events may not tell there what others
+/// write.
+pub(super) fn file_system_without_events(folder: &Path) -> Option<&'static str> {
+    let number = number_of_file_system(folder)?;
+    named(&NETWORK, number).or_else(|| named(&PERHAPS_NETWORK, number))
+}
+
+fn number_of_file_system(folder: &Path) -> Option<u64> {
+    Some(u64::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()? & 0xffff_ffff)
+}
+
+fn named(kinds: &[(u64, &'static str)], number: u64) -> Option<&'static str> {
+    kinds.iter().find(|(kind, _)| *kind == number).map(|(_, name)| *name)
 }
 
 /// The workspace's database; an error that says what to do where there is none yet.
@@ -374,4 +392,21 @@ pub(super) fn refuse_what_the_model_can_not_do(
         }
     }
     if problems.is_empty() { Ok(()) } else { Err(PolicyProblems(problems)) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_databases_disk_and_the_uploads_disk_are_judged_apart() {
+        // Of statfs(2): a local disk (ext4), a server (NFS), and what may be either (FUSE).
+        let [local, server, either] = [0xef53, 0x6969, 0x6573_5546];
+        assert_eq!(named(&NETWORK, local).or_else(|| named(&PERHAPS_NETWORK, local)), None);
+        assert_eq!(named(&NETWORK, server), Some("NFS"));
+        // A database may lie on a local disk behind FUSE; uploads there are polled all the same.
+        assert_eq!(named(&NETWORK, either), None);
+        assert_eq!(named(&PERHAPS_NETWORK, either), Some("FUSE"));
+        assert!(number_of_file_system(Path::new("/")).is_some());
+    }
 }

@@ -2,9 +2,11 @@
 //! still verifies.
 
 use std::path::PathBuf;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use sqlx::{Row as _, Sqlite, Transaction};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
+use sqlx::{ConnectOptions as _, Connection as _, Row as _, Sqlite, Transaction};
 
 use crate::moderation::{AuditEvent, AuditKind, ItemId, ReviewState, Reviewer, TaskId, Timestamp};
 
@@ -101,22 +103,66 @@ impl Store {
 
     /// Erases all that is personal about an item, in one transaction: vectors, scores, names,
     /// notes, the hash itself, and the details of its audit events. The numbers of rows stay, so
-    /// that counts and the chain stay right. Deleted bytes are overwritten in the database file
-    /// and leave its journal. Files are the caller's business, and must be gone before.
+    /// that counts and the chain stay right. Files are the caller's business, and must be gone
+    /// before; [`Store::overwrite_remains`] comes after.
     pub async fn erase(
         &self,
         item: ItemId,
         by: &Reviewer,
         at: Timestamp,
     ) -> Result<Option<Erased>, StoreError> {
-        let sql = |source| self.sql(source);
-        sqlx::query("PRAGMA secure_delete = ON").execute(&self.writer).await.map_err(sql)?;
         let mut transaction = self.begin().await?;
         let erased = erase(&mut transaction, item, by, at).await;
         let erased = erased.map_err(|error| self.failed(error))?;
         self.commit(transaction).await?;
-        sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").execute(&self.writer).await.map_err(sql)?;
         Ok(erased)
+    }
+
+    /// Builds the database file anew from what is in force, so that nothing that was deleted can
+    /// be read in it or in its journal. Overwriting what one transaction deletes (`PRAGMA
+    /// secure_delete`) is not enough: earlier changes left copies in unused parts of pages.
+    ///
+    /// Takes the longer the larger the database is, and room for two copies of it; others can
+    /// read meanwhile, and wait with their writing.
+    ///
+    /// # Errors
+    /// [`StoreError::Sql`] when the file can't be built anew (the disk is full),
+    /// [`StoreError::HeldOpen`] when somebody reads an older state for longer than `patience`,
+    /// and so keeps the journal from being emptied.
+    pub async fn overwrite_remains(&self, patience: Duration) -> Result<(), StoreError> {
+        let overwrite = async {
+            let options = SqliteConnectOptions::new().filename(&self.path).busy_timeout(patience);
+            let mut connection = options.connect().await?;
+            sqlx::query("VACUUM").execute(&mut connection).await?;
+            let emptied = empty_journal(&mut connection, patience).await?;
+            connection.close().await?;
+            Ok(emptied)
+        };
+        if overwrite.await.map_err(|source| self.sql(source))? {
+            Ok(())
+        } else {
+            Err(StoreError::HeldOpen { path: self.path.clone() })
+        }
+    }
+}
+
+/// Folds the journal into the file and cuts it to nothing; `false` when somebody was in the way
+/// all the time. SQLite itself waits for readers, but not for another one that folds.
+async fn empty_journal(
+    connection: &mut SqliteConnection,
+    patience: Duration,
+) -> Result<bool, sqlx::Error> {
+    let start = Instant::now();
+    loop {
+        let row =
+            sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)").fetch_one(&mut *connection).await?;
+        if row.try_get::<i64, _>("busy")? == 0 {
+            return Ok(true);
+        }
+        if start.elapsed() >= patience {
+            return Ok(false);
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 }
 

@@ -14,7 +14,7 @@ use tempfile::TempDir;
 
 use crate::support::fixtures::{Judges, decision, policy, reviewer};
 use crate::support::pictures::{noise, page, png};
-use crate::support::workspace::{Running, Workspace};
+use crate::support::workspace::{PATIENCE, Running, Workspace};
 
 struct Bench {
     dir: TempDir,
@@ -333,6 +333,41 @@ async fn restore_and_purge_say_what_they_do_and_do_only_that() {
     );
 }
 
+/// Neither name, note nor hash of [`removed_page`] can be read in the database's files.
+fn assert_nothing_is_left(workspace: &Workspace, bytes: &[u8]) {
+    let item = ItemId::of_bytes(bytes);
+    for name in ["modtool.db", "modtool.db-wal"] {
+        let held = fs::read(workspace.path().join(name)).unwrap_or_default();
+        for secret in [
+            b"secret-name".as_slice(),
+            b"the-secret-note",
+            item.to_string().as_bytes(),
+            item.as_bytes(),
+        ] {
+            let found = held.windows(secret.len()).any(|part| part == secret);
+            assert!(!found, "{name} still holds {}", String::from_utf8_lossy(secret));
+        }
+    }
+}
+
+/// Ended just behind the commit, before the file is built anew.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_erasure_that_was_interrupted_can_be_finished() {
+    let workspace = Workspace::with_one_policy();
+    let (_, bytes) = removed_page(&workspace).await;
+    let item = ItemId::of_bytes(&bytes).to_string();
+    let mut command = workspace.command(&["erase", &item, "--yes"]);
+    command.env("MODTOOL_FAIL_AT", "after:1");
+    let status = Running::start(command).ended(PATIENCE);
+    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(6), "{status}");
+
+    let again = workspace.run(&["erase", &item, "--yes"]).expect_code(2).err();
+    assert!(again.contains("modtool erase --finish"), "{again}");
+    let finished = workspace.run(&["erase", "--finish"]).expect_code(0).out();
+    assert!(finished.contains("built anew"), "{finished}");
+    assert_nothing_is_left(&workspace, &bytes);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn erasing_leaves_nothing_but_a_tombstone_and_a_whole_chain() {
     let workspace = Workspace::with_one_policy();
@@ -350,18 +385,8 @@ async fn erasing_leaves_nothing_but_a_tombstone_and_a_whole_chain() {
     assert!(!path.exists() && !twin.exists());
     workspace.run(&["erase", &item, "--yes"]).expect_code(2);
 
-    for name in ["modtool.db", "modtool.db-wal"] {
-        let held = fs::read(workspace.path().join(name)).unwrap_or_default();
-        for secret in [
-            b"secret-name".as_slice(),
-            b"the-secret-note",
-            item.as_bytes(),
-            ItemId::of_bytes(&bytes).as_bytes(),
-        ] {
-            let found = held.windows(secret.len()).any(|part| part == secret);
-            assert!(!found, "{name} still holds {}", String::from_utf8_lossy(secret));
-        }
-    }
+    assert_nothing_is_left(&workspace, &bytes);
+    workspace.run(&["erase"]).expect_code(64);
     let left = files_below(&workspace.path().join("quarantine"));
     assert!(
         left.iter().all(|path| path.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.')),

@@ -18,7 +18,7 @@ use crate::store::{assert_audit_holds, raw};
 use crate::support::fixtures::{Judges, policy};
 use crate::support::pictures::{Dice, noise, page, png};
 use crate::support::workspace::{PATIENCE, Running, Workspace, run};
-use crate::support::{is_long, report, skipped, until};
+use crate::support::{is_long, kills, report, skipped, until};
 use crate::watch::{SOON, stray_files, until_judged};
 
 fn audit_holds(workspace: &Workspace, verdicts: usize) {
@@ -110,7 +110,8 @@ async fn ended_at_the_edge_of_a_decisions_commit_it_is_made_once_or_not_at_all()
 /// Promises P1 and P2: SIGKILL again and again.
 #[test]
 fn killed_again_and_again_every_file_is_final_exactly_once() {
-    let (files, kills) = if is_long() { (4_000, 500) } else { (240, 20) };
+    let kills = u64::from(kills(20, 500));
+    let files = kills * if is_long() { 8 } else { 12 };
     let workspace = Workspace::with_one_policy();
     let mut wanted = BTreeMap::new();
     for seed in 0..files {

@@ -16,7 +16,7 @@ use crate::store::raw;
 use crate::support::fixtures::{decision, reviewer};
 use crate::support::pictures::Dice;
 use crate::support::workspace::{PATIENCE, Running, Workspace};
-use crate::support::{is_long, report, skipped};
+use crate::support::{kills, report, skipped};
 
 /// A placement as the database holds it.
 struct Placed {
@@ -32,7 +32,7 @@ type Files = BTreeMap<PathBuf, ItemId>;
 #[tokio::test(flavor = "multi_thread")]
 async fn killed_in_the_middle_of_moves_no_file_is_lost() {
     let workspace = Workspace::with_one_policy();
-    killed_in_the_middle(&workspace, if is_long() { 250 } else { 8 }, "one file system").await;
+    killed_in_the_middle(&workspace, kills(8, 250), "one file system").await;
 }
 
 /// Moves are copies then, and take longer.
@@ -50,7 +50,7 @@ async fn killed_in_the_middle_of_moves_across_file_systems_no_file_is_lost() {
         return;
     }
     std::os::unix::fs::symlink(other.path(), workspace.path().join("quarantine")).expect("linked");
-    killed_in_the_middle(&workspace, if is_long() { 250 } else { 6 }, "two file systems").await;
+    killed_in_the_middle(&workspace, kills(6, 250), "two file systems").await;
 }
 
 async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {

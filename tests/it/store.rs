@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use modtool::moderation::{
     Action, AuditEvent, AuditKind, ChainHash, DecisionOutcome, Embedding, Fingerprint, ItemId,
@@ -890,4 +891,82 @@ async fn recall_counts_what_policies_found_and_not_what_people_came_upon() {
     bench.decide(Action::Remove, "ana", 5).await;
     let (found, samples) = bench.store.recall_samples().await.expect("read");
     assert_eq!((found, samples.len()), (1, 0));
+}
+
+/// Which of these bytes can be read in the database's files.
+fn readable(store: &Store, secrets: &[&[u8]]) -> Vec<String> {
+    let mut found = Vec::new();
+    for ending in ["", "-wal"] {
+        let path = format!("{}{ending}", store.path().display());
+        let held = std::fs::read(&path).unwrap_or_default();
+        for secret in secrets {
+            if held.windows(secret.len()).any(|part| part == *secret) {
+                found.push(format!("{} in modtool.db{ending}", String::from_utf8_lossy(secret)));
+            }
+        }
+    }
+    found
+}
+
+/// Pages that were split, and rows that were changed before anyone thought of erasing, leave
+/// copies behind.
+#[tokio::test]
+async fn what_is_erased_can_be_read_nowhere_whatever_happened_before() {
+    let bench = Bench::new().await;
+    let item = ItemId::of_bytes(b"secret");
+    for number in 0..120 {
+        let other = format!("other {number}");
+        bench.record(&format!("{number}/{other}.png"), other.as_bytes(), &[0.7, 0.1], 1).await;
+        let name = format!("{number}/secret-name.png");
+        bench.record(&name, b"secret", &[0.7, 0.1], number).await;
+    }
+    let task = bench.queue().await.into_iter().find(|task| task.item == item).expect("flagged");
+    let mut decided = decision(&task, Action::Approve, "ana", 200);
+    decided.note = Some("the-secret-note".into());
+    bench.store.record_decision(&decided).await.expect("decided");
+    let vectors = async || {
+        let vectors = bench.store.vectors(&fingerprint(), 0, 1000).await.expect("read");
+        vectors.into_iter().map(|vector| (vector.number, vector.item)).collect::<Vec<_>>()
+    };
+    let number = bench.store.item_number(item).await.expect("read").expect("known");
+    let mut kept = vectors().await;
+    kept.retain(|(_, item)| *item != number);
+    let digits = item.to_string();
+    let secrets =
+        [b"secret-name".as_slice(), b"the-secret-note", digits.as_bytes(), item.as_bytes()];
+    assert!(!readable(&bench.store, &secrets[..1]).is_empty(), "the test can see");
+
+    let ana = reviewer("ana");
+    bench.store.erase(item, &ana, Timestamp(300)).await.expect("erased").expect("known");
+    bench.store.overwrite_remains(Duration::from_secs(30)).await.expect("overwritten");
+    assert_eq!(readable(&bench.store, &secrets), Vec::<String>::new());
+    // The files of vectors go by these numbers.
+    assert_eq!(vectors().await, kept);
+    assert!(bench.store.verify_audit(None).await.expect("read").is_ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_reads_an_older_state_is_waited_for_and_then_named() {
+    let bench = Bench::new().await;
+    bench.record("secret-name.png", b"secret", &[0.7, 0.1], 1).await;
+    let pool = raw(bench.store.path()).await;
+    let mut reader = pool.begin().await.expect("begun");
+    sqlx::query("SELECT count(*) FROM items").fetch_one(&mut *reader).await.expect("read");
+
+    let item = ItemId::of_bytes(b"secret");
+    bench.store.erase(item, &reviewer("ana"), Timestamp(2)).await.expect("erased");
+    let held = bench.store.overwrite_remains(Duration::from_millis(200)).await;
+    assert!(matches!(held, Err(StoreError::HeldOpen { .. })), "{held:?}");
+    let secrets = [b"secret-name".as_slice(), item.as_bytes()];
+    assert!(!readable(&bench.store, &secrets).is_empty(), "the reader still needs it");
+
+    let release = async {
+        tokio::time::sleep(Duration::from_millis(500)).await;
+        reader.rollback().await.expect("ended");
+    };
+    let (overwritten, ()) =
+        tokio::join!(bench.store.overwrite_remains(Duration::from_mins(1)), release);
+    overwritten.expect("it was waited for");
+    assert_eq!(readable(&bench.store, &secrets), Vec::<String>::new());
+    pool.close().await;
 }

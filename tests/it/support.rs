@@ -32,6 +32,15 @@ pub fn is_long() -> bool {
     std::env::var_os("MODTOOL_LONG").is_some()
 }
 
+/// How many kills a test takes: few with each change, in a long run many, or `MODTOOL_KILLS`.
+pub fn kills(each_change: u32, long: u32) -> u32 {
+    if !is_long() {
+        return each_change;
+    }
+    let asked = std::env::var("MODTOOL_KILLS").ok().and_then(|text| text.parse().ok());
+    asked.unwrap_or(long)
+}
+
 /// What a test measured, for `docs/reliability.md`; shown by long runs.
 pub fn report(line: &str) {
     if is_long() {

@@ -47,6 +47,7 @@ fn however_a_file_arrives_it_is_judged_whole_and_once() {
     let early = png(&page(0));
     wanted.insert(workspace.upload("there-before.png", &early), early.clone());
     let mut watcher = Running::watch(&workspace, &["--format", "json"]);
+    assert!(listens(&watcher));
 
     let plain = jpeg(&meadow(1));
     let replaced = workspace.upload("plain.jpg", &plain);
@@ -134,15 +135,28 @@ fn however_a_file_arrives_it_is_judged_whole_and_once() {
     );
 }
 
+/// Whether it asked the kernel for events.
+fn listens(watcher: &Running) -> bool {
+    let descriptors = format!("/proc/{}/fd", watcher.pid().as_raw_nonzero());
+    fs::read_dir(descriptors).expect("it runs").any(|entry| {
+        let link = entry.and_then(|entry| fs::read_link(entry.path()));
+        link.is_ok_and(|link| link == Path::new("anon_inode:inotify"))
+    })
+}
+
 #[test]
 fn polling_finds_files_as_well() {
-    let workspace = Workspace::with_one_policy();
-    let mut watcher = Running::watch(&workspace, &["--poll"]);
-    let bytes = png(&page(1));
-    let wanted = BTreeMap::from([(workspace.upload("a/b.png", &bytes), bytes.clone())]);
-    until_judged(&workspace, &wanted);
-    watcher.signal(Signal::TERM);
-    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+    for (arguments, settings) in [(["--poll"].as_slice(), ""), (&[], "watch: {poll: true}\n")] {
+        let workspace = Workspace::with_one_policy();
+        fs::write(workspace.path().join("modtool.yaml"), settings).expect("written");
+        let mut watcher = Running::watch(&workspace, arguments);
+        assert!(!listens(&watcher), "{arguments:?} {settings}");
+        let bytes = png(&page(1));
+        let wanted = BTreeMap::from([(workspace.upload("a/b.png", &bytes), bytes.clone())]);
+        until_judged(&workspace, &wanted);
+        watcher.signal(Signal::TERM);
+        assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+    }
 }
 
 #[test]
