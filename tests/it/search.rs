@@ -10,16 +10,16 @@ use modtool::pipeline::now;
 use serde_json::Value;
 
 use crate::support::fixtures::decision;
-use crate::support::pictures::{chat, meadow, noise, page, png, receipt};
+use crate::support::pictures::{meadow, noise, page, png, receipt, still_life};
 use crate::support::terminal::Terminal;
 use crate::support::workspace::{Ran, Workspace, run};
 
-/// Pages, receipts, chats and meadows: two of each, judged by `documents` alone.
+/// Pages, receipts, fruit and meadows: two of each, judged by `documents` alone.
 fn judged(workspace: &Workspace) {
     for seed in 0..2 {
         workspace.upload(format!("papers/page-{seed}.png"), png(&page(seed)));
         workspace.upload(format!("papers/receipt-{seed}.png"), png(&receipt(seed)));
-        workspace.upload(format!("chat-{seed}.png"), png(&chat(seed)));
+        workspace.upload(format!("fruit-{seed}.png"), png(&still_life(seed)));
         workspace.upload(format!("meadow-{seed}.png"), png(&meadow(seed)));
     }
     workspace.scan().expect_code(1);
@@ -128,7 +128,7 @@ async fn searches_are_restricted_by_everything_that_is_known() {
         names
     };
     let papers = ["page-0.png", "page-1.png", "receipt-0.png", "receipt-1.png"];
-    let others = ["chat-0.png", "chat-1.png", "meadow-0.png", "meadow-1.png"];
+    let others = ["fruit-0.png", "fruit-1.png", "meadow-0.png", "meadow-1.png"];
     assert_eq!(kinds(&["--policy", "documents"]), papers);
     assert_eq!(kinds(&["--outcome", "allow"]), others);
     let flagged = [kinds(&["--outcome", "review"]), kinds(&["--outcome", "block"])].concat();
@@ -300,7 +300,7 @@ fn small_pictures_are_printed_where_they_are_asked_for_and_flagged_ones_as_their
         let shown = show(&[&unflagged[..], &["--pictures", how]].concat());
         assert!(shown.matches(sign).count() >= 4, "{how}");
     }
-    fs::remove_file(workspace.uploads().join("chat-0.png")).expect("removed");
+    fs::remove_file(workspace.uploads().join("fruit-0.png")).expect("removed");
     assert!(show(&["--pictures", "halfblocks"]).contains("[the file is gone"));
 }
 
@@ -315,9 +315,9 @@ fn the_grid_follows_what_is_typed_and_what_is_taken_is_printed() {
     terminal.shows("search: a receipt");
     terminal.shows("8 of 8 pictures");
     terminal.shows(">receipt-");
-    terminal.press("\u{15}a green meadow path:chat");
+    terminal.press("\u{15}a green meadow path:fruit");
     terminal.shows("2 of 8 pictures");
-    terminal.shows(">chat-");
+    terminal.shows(">fruit-");
     terminal.press("\u{17}");
     terminal.shows(">meadow-");
     terminal.press("\u{1b}[C");
@@ -352,13 +352,13 @@ fn the_dashboard_restricts_its_search_and_finds_what_was_decided_about_the_like(
     terminal.shows("nearest: removed");
     terminal.press("s");
     terminal.shows("policy:weapons");
-    terminal.press("a picture outcome:allow path:chat\r");
+    terminal.press("a picture outcome:allow path:fruit\r");
     terminal.shows("1 of 2:");
     terminal.shows(" % ");
     terminal.shows("of all pictures");
     terminal.press("/");
-    terminal.shows("search pictures of: a picture outcome:allow path:chat");
-    terminal.press("\u{8}\u{8}\u{8}\u{8}meadow\r");
+    terminal.shows("search pictures of: a picture outcome:allow path:fruit");
+    terminal.press("\u{8}\u{8}\u{8}\u{8}\u{8}meadow\r");
     terminal.shows("meadow-");
     terminal.press("S");
     terminal.shows("1 of 7:");
