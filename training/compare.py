@@ -19,7 +19,7 @@ import yaml
 from PIL import Image
 from tokenizers import Tokenizer
 
-from common import NUMBERS, PHOTO, WORK, article, index, other_count, other_thing, phrase
+from common import PHOTO, WORK, article, index, other_count, other_thing, phrase
 from prepare import decoded
 
 PROMPTS = {

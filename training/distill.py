@@ -40,7 +40,6 @@ a.add_argument("--arriving", action="store_true", help="read archives while they
 a.add_argument("--head", type=float, default=0, help="train text.py's head for so many seconds instead of reading WORK/head.pt")
 a = a.parse_args()
 dev = a.device
-t_start = time.time()
 if dev == "cuda":
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = torch.backends.cudnn.benchmark = True
 

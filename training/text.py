@@ -14,7 +14,7 @@ import torch
 import torch.nn as nn
 import torch.nn.functional as F
 
-from common import MAP, TEXT, WORK, Texts, embed_ids, encode_ids, imagenet_names, load_text, multi_nce, padded, phrase, save_text, source_weights, tiny_names, training_items
+from common import MAP, WORK, Texts, embed_ids, encode_ids, imagenet_names, load_text, multi_nce, padded, phrase, save_text, source_weights, tiny_names, training_items
 from model import Ema
 from prepare import DIM, load
 

@@ -202,7 +202,7 @@ def main():
     words = list(dict.fromkeys(NEUTRAL + CONTRAST + [w for v in PROMPTS.values() for w in v.split(", ")] + [w for p in policies.values() for w in p["prompts"] + p["contrast"]]))
     vec, at = model.texts([f"a photo of {w}" for w in words]), {w: k for k, w in enumerate(words)}
     fixed_all = [at[w] for w in NEUTRAL]
-    report, live_neutral, every_neutral = {}, np.zeros(len(neutral), bool), np.zeros(len(neutral), bool)
+    report = {}
     for topic, policy in policies.items():
         e = z["golden"][folder == topic]
         start_p, start_c = [at[w] for w in policy["prompts"]], [at[w] for w in policy["contrast"]]
@@ -212,7 +212,7 @@ def main():
         core = [at[w] for w in CORE[topic].split(", ")]
         start_p = list(dict.fromkeys(core + [q for q in start_p if q in mine]))[:7]
         fixed = [q for q in fixed_all if q not in start_p]
-        found, cv = None, []
+        cv = []
         for seed in (1, 2):
             fold = parts([s for s, f in zip(short, folder) if f == topic], repos, seed)
             nfold, dfold = parts([s for s, f in zip(short, plain) if f], repos, seed), np.arange(len(day)) % 4
