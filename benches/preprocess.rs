@@ -34,15 +34,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     let (width, height) = picture.dimensions();
     let resize = milliseconds(|| {
         let pixels = spec.prepare(width, height, picture.as_raw()).expect("the sizes fit");
-        spec.planes(&[pixels])
+        spec.planes(&[pixels], 1, |value| value)
     });
     let exact = milliseconds(|| {
         let views = decode::reference_view(&bytes, &spec, &limits).expect("a good picture").views;
-        spec.planes(&views)
+        spec.planes(&views, 1, |value| value)
     });
     let reduced = milliseconds(|| {
         let views = decode::views(&bytes, &spec, &limits).expect("a good picture").views;
-        spec.planes(&views)
+        spec.planes(&views, 1, |value| value)
     });
     println!(
         "{{\"resize_crop_normalise_ms\":{resize:.3},\"from_file_exact_ms\":{exact:.3},\

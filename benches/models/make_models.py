@@ -11,6 +11,7 @@ probability must come out the same.
 
 import json
 import pathlib
+import shutil
 import sys
 import warnings
 
@@ -156,8 +157,8 @@ class Text(torch.nn.Module):
         return answer.last_hidden_state, answer.pooler_output
 
 
-def export(module, inputs, path, input_names, output_names):
-    axes = {name: {0: "batch"} for name in input_names + output_names}
+def export(module, inputs, path, input_names, output_names, fixed=False):
+    axes = {} if fixed else {name: {0: "batch"} for name in input_names + output_names}
     torch.onnx.export(
         module, inputs, str(path), input_names=input_names, output_names=output_names,
         dynamic_axes=axes, opset_version=17, dynamo=False,
@@ -227,6 +228,50 @@ def write(folder, family, model, tokenizer, size, style="new", golden=False):
                ["input_ids", "attention_mask"][: len(inputs)], ["text_embeds"] if family == "clip" else outputs)
     if golden:
         (folder / "golden.json").write_text(json.dumps(reference(folder, family, model, tokenizer)) + "\n")
+
+
+class Normalised(torch.nn.Module):
+    """A tower as OpenCLIP's exports have it: unit vectors, 32-bit tokens."""
+
+    def __init__(self, tower):
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, fed):
+        fed = fed.long() if fed.dtype == torch.int32 else fed
+        return torch.nn.functional.normalize(self.tower(fed), dim=-1)
+
+
+def as_openclip(folder, model, tokenizer, size):
+    """OpenCLIP's layout: a folder a tower, one item at a time, weights in files of one name."""
+    config = {
+        "embed_dim": model.config.projection_dim,
+        "vision_cfg": {"image_size": size},
+        "text_cfg": {"context_length": 77, "vocab_size": model.config.text_config.vocab_size},
+    }
+    prepared = {
+        "size": [size, size], "mode": "RGB", "mean": CLIP_MEAN, "std": CLIP_STD,
+        "interpolation": "bicubic", "resize_mode": "shortest", "fill_color": 0,
+    }
+    ids = torch.zeros((1, 77), dtype=torch.int32)
+    ids[0, 5] = model.config.text_config.eos_token_id
+    for name, tower, fed, ends in [
+        ("visual", Vision(model, "clip"), torch.zeros((1, 3, size, size)), ["image", "embedding"]),
+        ("textual", Text(model, "clip"), ids, ["text", "embedding"]),
+    ]:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        file = folder / name / "model.onnx"
+        with torch.no_grad():
+            export(Normalised(tower), (fed,), file, ends[:1], ends[1:], fixed=True)
+        onnx.save(
+            onnx.load(str(file)), str(file), save_as_external_data=True,
+            location="model.onnx.data", size_threshold=256,
+        )
+    (folder / "config.json").write_text(json.dumps(config, indent=1) + "\n")
+    (folder / "visual" / "preprocess_cfg.json").write_text(json.dumps(prepared, indent=1) + "\n")
+    tokenizer.save(str(folder / "textual" / "tokenizer.json"), pretty=False)
+    about = {"tokenizer_class": "CLIPTokenizer", "pad_token": {"content": "<|endoftext|>"}}
+    (folder / "textual" / "tokenizer_config.json").write_text(json.dumps(about) + "\n")
 
 
 def halve(folder):
@@ -314,7 +359,11 @@ def main(folder, wanted):
         if name == "tiny":
             small = tower(16, 1, 2, 32)
             eye = {**small, "image_size": 48, "patch_size": 8}
-            write(folder / "clip-tiny", "clip", clip(514, small, eye, 12), clip_tokenizer(514), 48, "old", True)
+            model, words = clip(514, small, eye, 12), clip_tokenizer(514)
+            write(folder / "clip-tiny", "clip", model, words, 48, "old", True)
+            as_openclip(folder / "openclip-tiny", model, words, 48)
+            shutil.copy(folder / "clip-tiny" / "golden.json", folder / "openclip-tiny")
+            shutil.copy(folder / "clip-tiny" / "model.safetensors", folder / "openclip-tiny")
             weights_apart(folder / "clip-tiny")
             both_in_one(folder / "clip-tiny")
             words = siglip_tokenizer(400, ["<pad>", "</s>", "<unk>"], "</s>")
@@ -328,10 +377,12 @@ def main(folder, wanted):
             eye = tower(768, 12, 12, 3072, image_size=224, patch_size=32)
             write(folder / name, "clip", clip(49408, text, eye, 512), clip_tokenizer(49408), 224)
             quantize(folder / name)
+            halve(folder / name)
         elif name == "vit-l-14":
             text = tower(768, 12, 12, 3072)
             eye = tower(1024, 24, 16, 4096, image_size=224, patch_size=14)
             write(folder / name, "clip", clip(49408, text, eye, 768), clip_tokenizer(49408), 224)
+            halve(folder / name)
         elif name == "siglip-b-16":
             both = tower(768, 12, 12, 3072)
             eye = {**both, "image_size": 224, "patch_size": 16}

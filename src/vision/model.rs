@@ -41,7 +41,7 @@ pub struct Model {
 }
 
 /// Names of inputs and outputs that `model.yaml` gives, where it does.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub(crate) struct TensorNames {
     pub(crate) image_input: Option<String>,
     pub(crate) text_input: Option<String>,

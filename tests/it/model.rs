@@ -26,9 +26,10 @@ fn golden(name: &str) -> Value {
 fn copy_of(name: &str, workspace: &Workspace) -> PathBuf {
     let to = workspace.outside().join(name);
     let from = tiny(name);
-    for entry in ["", "onnx"] {
+    for entry in ["", "onnx", "visual", "textual"] {
+        let Ok(files) = fs::read_dir(from.join(entry)) else { continue };
         fs::create_dir_all(to.join(entry)).expect("made");
-        for file in fs::read_dir(from.join(entry)).expect("a folder") {
+        for file in files {
             let file = file.expect("an entry");
             if file.path().is_file() {
                 fs::copy(file.path(), to.join(entry).join(file.file_name())).expect("copied");
@@ -79,6 +80,7 @@ fn every_layout_is_read_as_it_is_and_computes_what_the_reference_does() {
         ("clip-tiny", Some("both"), 1e-3),
         ("siglip-tiny", None, 1e-3),
         ("siglip2-tiny", None, 1e-3),
+        ("openclip-tiny", None, 1e-3),
     ] {
         let name = format!("{family}-{}", variant.unwrap_or("plain"));
         let more: Vec<&str> = variant.iter().flat_map(|variant| ["--variant", variant]).collect();
@@ -96,13 +98,14 @@ fn every_layout_is_read_as_it_is_and_computes_what_the_reference_does() {
             "clip-tiny-apart",
             "clip-tiny-both",
             "clip-tiny-plain",
+            "openclip-tiny-plain",
             "siglip-tiny-plain",
             "siglip2-tiny-plain"
         ]
     );
-    assert_eq!(listed[5]["kind"], "siglip2");
+    assert_eq!(listed[6]["kind"], "siglip2");
     let verified = workspace.run(&["model", "verify"]).expect_code(0);
-    assert_eq!(verified.out().matches(": good").count(), 5, "{}", verified.out());
+    assert_eq!(verified.out().matches(": good").count(), 6, "{}", verified.out());
 }
 
 #[test]
@@ -203,6 +206,27 @@ fn what_does_not_fit_is_named_and_leaves_nothing() {
         &[],
         &["text_model.onnx", "no ONNX file"],
     );
+    broken(
+        "openclip-tiny",
+        &edit("visual/preprocess_cfg.json", "\"shortest\"", "\"longest\""),
+        &[],
+        &["preprocess_cfg.json", "resize_mode", "longest"],
+    );
+    broken(
+        "openclip-tiny",
+        &edit("visual/preprocess_cfg.json", "48", "40"),
+        &[],
+        &["visual/model.onnx", "48", "preprocess_cfg.json", "40"],
+    );
+    broken(
+        "openclip-tiny",
+        &edit("textual/tokenizer_config.json", "<|endoftext|>", "<pad>"),
+        &[],
+        &["tokenizer.json", "<pad>"],
+    );
+    broken("openclip-tiny", &remove("textual/tokenizer.json"), &[], &["textual/tokenizer.json"]);
+    broken("openclip-tiny", &remove("textual/model.onnx"), &[], &["textual/model.onnx"]);
+    broken("openclip-tiny", &remove("visual/model.onnx.data"), &[], &["model.onnx.data"]);
     let folder = tiny("clip-tiny");
     for name in ["../x", "builtin", "UPPER", ".x"] {
         let ran = add(&workspace, &folder, name, &[]).expect_code(2);
@@ -349,6 +373,17 @@ fn variants_with_weights_apart_are_pulled_whole() {
     assert!(workspace.data().join("models/apart/text_model_apart.onnx_data").is_file());
     let arguments = ["tiny/clip-tiny", "--name", "both", "--variant", "both"];
     run(pull(&workspace, &hub, &arguments)).expect_code(0);
+}
+
+#[test]
+fn a_tower_a_folder_is_pulled_as_well() {
+    let workspace = Workspace::with_one_policy();
+    let hub = HubServer::start(&tiny("openclip-tiny"));
+    run(pull(&workspace, &hub, &["tiny/openclip-tiny"])).expect_code(0);
+    equals_the_reference(&workspace, "openclip-tiny", "openclip-tiny", 1e-3);
+    // Both towers keep their weights in a file of one name.
+    let there = |name: &str| workspace.data().join("models/openclip-tiny").join(name).is_file();
+    assert!(there("model.onnx.data") && there("text.model.onnx.data"));
 }
 
 #[test]

@@ -148,7 +148,7 @@ fn show_catalogue(format: OutputFormat) -> anyhow::Result<ExitCode> {
         vec![
             entry.name.to_owned(),
             format!("{} MB", entry.megabytes),
-            format!("{} MB", entry.int8_megabytes),
+            entry.int8_megabytes.map_or_else(|| "-".to_owned(), |size| format!("{size} MB")),
             entry.licence.to_owned(),
             entry.good_for.to_owned(),
         ]

@@ -121,11 +121,10 @@ impl Encoder for Towers {
             return Err(VisionError::PictureSize { found: other.size, expected });
         }
         let (dim, spec) = (self.model.card.embedding_dim, &self.model.card.image);
+        // Lanes side by side have a core each.
+        let threads = if self.lanes == 1 { self.options.threads } else { 1 };
         self.opened(Tower::Image)?.embed(pictures, dim, |session, names, batch| {
-            let pixels = spec.planes(batch);
-            let side = expected as usize;
-            let shape = [batch.len(), 3, side, side];
-            let tensor = tensor::floats(shape, pixels, names.input_type)?;
+            let tensor = tensor::pictures(spec, batch, threads, names.input_type)?;
             names.run(session, vec![(names.input.as_str().into(), tensor)])
         })
     }
@@ -219,6 +218,7 @@ impl Lanes {
             }
         };
         let names = Names::of(&first, model, tower)?;
+        let batch = if tensor::takes_one_item(first.inputs(), &names.input) { 1 } else { batch };
         let mut sessions = vec![first];
         let others = side_by_side((1..count).map(|_| || session(engine, options, &network)));
         for other in others {

@@ -5,6 +5,8 @@ use half::f16;
 use ort::session::{SessionInputValue, SessionOutputs};
 use ort::value::{Outlet, Tensor, TensorElementType, ValueType};
 
+use crate::vision::{ImageSpec, Pixels};
+
 /// The width of an input's numbers; anything but a tensor is refused when the network runs.
 pub(super) fn element_type(outlets: &[Outlet], name: &str) -> Option<TensorElementType> {
     let outlet = outlets.iter().find(|outlet| outlet.name() == name)?;
@@ -14,17 +16,27 @@ pub(super) fn element_type(outlets: &[Outlet], name: &str) -> Option<TensorEleme
     }
 }
 
-/// Pixels as an input.
-pub(super) fn floats(
-    shape: [usize; 4],
-    values: Vec<f32>,
+/// Whether an input takes one item at a time: its first dimension is a fixed 1.
+pub(super) fn takes_one_item(outlets: &[Outlet], name: &str) -> bool {
+    outlets.iter().filter(|outlet| outlet.name() == name).any(|outlet| match outlet.dtype() {
+        ValueType::Tensor { shape, .. } => shape.first() == Some(&1),
+        _ => false,
+    })
+}
+
+/// Pictures as an input, `[n, 3, size, size]`.
+pub(super) fn pictures(
+    spec: &ImageSpec,
+    pictures: &[Pixels],
+    threads: usize,
     wanted: Option<TensorElementType>,
 ) -> ort::Result<SessionInputValue<'static>> {
+    let side = spec.size as usize;
+    let shape = [pictures.len(), 3, side, side];
     Ok(if wanted == Some(TensorElementType::Float16) {
-        let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
-        Tensor::from_array((shape, values))?.into()
+        Tensor::from_array((shape, spec.planes(pictures, threads, f16::from_f32)))?.into()
     } else {
-        Tensor::from_array((shape, values))?.into()
+        Tensor::from_array((shape, spec.planes(pictures, threads, |value| value)))?.into()
     })
 }
 

@@ -246,7 +246,7 @@ impl ModelsFolder {
         let plan = if source.join(MANIFEST_FILE).is_file() {
             Plan::by_hand(source, options)?
         } else {
-            Plan::of_layout(layout::read(source, &options.layout)?, source, options)
+            Plan::of_layout(layout::read(source, &options.layout)?, options)
         };
         let folder = self.0.join(format!(".adding-{}-{}", options.name, std::process::id()));
         // What is left of a run that was killed.
@@ -314,8 +314,17 @@ struct Plan {
 struct Step {
     from: PathBuf,
     to: String,
-    /// Only the part of the network that leads to this output.
-    part: Option<String>,
+    change: Change,
+}
+
+/// What a file is on the way.
+#[derive(Debug, PartialEq)]
+enum Change {
+    None,
+    /// Only the part of the network that leads to this output stays.
+    Part(String),
+    /// The network names these files with weights by the new names.
+    Relocate(BTreeMap<String, String>),
 }
 
 impl Plan {
@@ -353,35 +362,46 @@ impl Plan {
             if !plain {
                 return Err(AddError::ForeignWeights { path: path.clone(), name });
             }
-            Ok(Step { from: source.join(&name), to: name, part: None })
+            Ok(Step { from: source.join(&name), to: name, change: Change::None })
         };
         let files = names.into_iter().map(step).collect::<Result<_, _>>()?;
         Ok(Self { files, head, with_hashes: !has_files, warnings: Vec::new() })
     }
 
-    fn of_layout(draft: Draft, source: &Path, options: &AddOptions) -> Self {
-        let mut files = Vec::new();
+    fn of_layout(draft: Draft, options: &AddOptions) -> Self {
+        let mut files: Vec<Step> = Vec::new();
         for (tower, network) in
             [(Tower::Image, &draft.image_network), (Tower::Text, &draft.text_network)]
         {
             let Network { file, part, external, .. } = network;
-            files.push(Step {
-                from: file.clone(),
-                to: tower.file_name().to_owned(),
-                part: part.clone(),
-            });
+            let mut moved = BTreeMap::new();
+            let mut weights = Vec::new();
             for name in external {
-                let step = Step { from: file.with_file_name(name), to: name.clone(), part: None };
-                if !files.iter().any(|other| other.to == step.to) {
-                    files.push(step);
-                }
+                let from = file.with_file_name(name);
+                let taken = files.iter().find(|other| other.to == *name);
+                let to = match taken {
+                    // One file for both towers.
+                    Some(other) if other.from == from => continue,
+                    // Two folders may hold different files of one name.
+                    Some(_) => {
+                        let new = format!("{tower}.{name}");
+                        moved.insert(name.clone(), new.clone());
+                        new
+                    }
+                    None => name.clone(),
+                };
+                weights.push(Step { from, to, change: Change::None });
             }
+            let change = match part {
+                Some(output) => Change::Part(output.clone()),
+                None if moved.is_empty() => Change::None,
+                None => Change::Relocate(moved),
+            };
+            files.push(Step { from: file.clone(), to: tower.file_name().to_owned(), change });
+            files.append(&mut weights);
         }
-        files.push(Step {
-            from: source.join(TOKENIZER_FILE),
-            to: TOKENIZER_FILE.to_owned(),
-            part: None,
-        });
+        let (from, to) = (draft.tokenizer.clone(), TOKENIZER_FILE.to_owned());
+        files.push(Step { from, to, change: Change::None });
         Self { files, head: written(&draft, options), with_hashes: true, warnings: draft.warnings }
     }
 
@@ -401,9 +421,16 @@ impl Plan {
                 done += bytes;
                 progress(done, total);
             };
-            let hash = match &step.part {
-                Some(output) => cut_out(&step.from, output, &to, &mut tell)?,
-                None => take(&step.from, &to, files, &mut tell)?,
+            let hash = match &step.change {
+                Change::None => take(&step.from, &to, files, &mut tell)?,
+                Change::Part(output) => changed(&step.from, &to, &mut tell, |whole| {
+                    onnx::part_for(whole, output)
+                        .ok_or_else(|| format!("can't be divided at the output {output}"))
+                })?,
+                Change::Relocate(names) => changed(&step.from, &to, &mut tell, |whole| {
+                    onnx::relocated(whole, &|name| names.get(name).cloned())
+                        .ok_or_else(|| "is no ONNX file".to_owned())
+                })?,
             };
             writeln!(hashes, "  {}: sha256:{hash}", quoted(&step.to)).expect("a String takes all");
         }
@@ -456,20 +483,17 @@ fn take(
     Ok(hex(&hasher.finalize()))
 }
 
-/// Writes one tower of a file that holds both, and answers its SHA-256.
-fn cut_out(
+/// Writes what becomes of a network, and answers its SHA-256.
+fn changed(
     from: &Path,
-    output: &str,
     to: &Path,
     tell: &mut dyn FnMut(u64),
+    change: impl FnOnce(&[u8]) -> Result<Vec<u8>, String>,
 ) -> Result<String, AddError> {
     let whole =
         fs::read(from).map_err(|source| AddError::Read { path: from.to_owned(), source })?;
     tell(whole.len() as u64 / 2);
-    let part = onnx::part_for(&whole, output).ok_or_else(|| AddError::Misfit {
-        path: from.to_owned(),
-        what: format!("can't be divided at the output {output}"),
-    })?;
+    let part = change(&whole).map_err(|what| AddError::Misfit { path: from.to_owned(), what })?;
     drop(whole);
     let mut file = File::create_new(to).map_err(|error| write_error(to, error))?;
     file.write_all(&part).and_then(|()| file.sync_all()).map_err(|error| write_error(to, error))?;
@@ -510,6 +534,22 @@ fn written(draft: &Draft, options: &AddOptions) -> String {
         image.mean, image.std, text.context_length, text.pad_id, scale.scale, scale.bias,
     )
     .expect("a String takes all");
+    let tensors = &draft.tensors;
+    let named = |usual: &str, name: &Option<String>| {
+        name.as_deref()
+            .filter(|name| *name != usual)
+            .map(|name| format!("{usual}: {}", quoted(name)))
+    };
+    let inputs =
+        [named("pixel_values", &tensors.image_input), named("input_ids", &tensors.text_input)];
+    let outputs =
+        [named("image_embeds", &tensors.image_output), named("text_embeds", &tensors.text_output)];
+    for (field, names) in [("inputs", inputs), ("outputs", outputs)] {
+        let names: Vec<String> = names.into_iter().flatten().collect();
+        if !names.is_empty() {
+            writeln!(yaml, "{field}: {{{}}}", names.join(", ")).expect("a String takes all");
+        }
+    }
     for (field, value) in [("source", &options.source), ("licence", &options.licence)] {
         if let Some(value) = value {
             writeln!(yaml, "{field}: {}", quoted(value)).expect("a String takes all");

@@ -13,7 +13,10 @@ use std::fs;
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
-use super::layout::{CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE};
+use super::layout::{
+    CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE, is_openclip, openclip,
+    suffixes,
+};
 use super::safetensors::{StoredScale, scale_in};
 use super::{TOKENIZER_FILE, onnx};
 
@@ -70,14 +73,17 @@ pub fn fetch(
     let config = hub.look_up(repository, CONFIG_FILE)?;
     let at = Repository { id: repository.id.clone(), revision: config.commit.clone() };
     begin(folder, &at)?;
-    for name in [CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_FILE] {
+    hub.download(&at, CONFIG_FILE, &folder.join(CONFIG_FILE), progress)?;
+    let style = if is_openclip(folder) { &OPENCLIP } else { &TRANSFORMERS };
+    for name in style.needed {
         hub.download(&at, name, &folder.join(name), progress)?;
     }
-    match hub.download(&at, TOKENIZER_CONFIG_FILE, &folder.join(TOKENIZER_CONFIG_FILE), progress) {
+    let config = style.tokenizer_config;
+    match hub.download(&at, config, &folder.join(config), progress) {
         Ok(()) | Err(HubError::NoFile { .. }) => {}
         Err(other) => return Err(other),
     }
-    let networks = networks(hub, &at, variant)?;
+    let networks = networks(hub, &at, style, variant)?;
     let mut weights = BTreeSet::new();
     for name in &networks {
         let path = folder.join(name);
@@ -121,25 +127,49 @@ fn begin(folder: &Path, at: &Repository) -> Result<(), HubError> {
     fs::write(&note, text).map_err(failed)
 }
 
+/// Which files of a repository make a model.
+struct Style {
+    needed: [&'static str; 2],
+    /// Not everyone has it.
+    tokenizer_config: &'static str,
+    /// Names of the networks, without a variant and `.onnx`: the first that are there.
+    networks: &'static [&'static [&'static str]],
+}
+
 /// A tower a file, or both in one; in `onnx/` or beside the other files.
-fn networks(hub: &Hub, at: &Repository, variant: Option<&str>) -> Result<Vec<String>, HubError> {
-    let suffixes: Vec<String> = match variant {
-        None => vec![String::new()],
-        Some("int8") => vec!["_int8".to_owned(), "_quantized".to_owned()],
-        Some("quantized") => vec!["_quantized".to_owned(), "_int8".to_owned()],
-        Some(variant) => vec![format!("_{variant}")],
-    };
+const TRANSFORMERS: Style = Style {
+    needed: [PREPROCESSOR_FILE, TOKENIZER_FILE],
+    tokenizer_config: TOKENIZER_CONFIG_FILE,
+    networks: &[
+        &["onnx/vision_model", "onnx/text_model"],
+        &["vision_model", "text_model"],
+        &["onnx/model"],
+        &["model"],
+    ],
+};
+
+/// OpenCLIP's own: a tower a folder.
+const OPENCLIP: Style = Style {
+    needed: [openclip::PICTURES_FILE, openclip::TOKENIZER],
+    tokenizer_config: openclip::TOKENIZER_CONFIG,
+    networks: &[&openclip::STEMS],
+};
+
+fn networks(
+    hub: &Hub,
+    at: &Repository,
+    style: &Style,
+    variant: Option<&str>,
+) -> Result<Vec<String>, HubError> {
     let mut missing = Vec::new();
-    for stems in [&["vision_model", "text_model"][..], &["model"]] {
-        for suffix in &suffixes {
-            for place in ["onnx/", ""] {
-                let names: Vec<String> =
-                    stems.iter().map(|stem| format!("{place}{stem}{suffix}.onnx")).collect();
-                match hub.look_up(at, &names[0]) {
-                    Ok(_) => return Ok(names),
-                    Err(HubError::NoFile { .. }) => missing.push(names[0].clone()),
-                    Err(other) => return Err(other),
-                }
+    for stems in style.networks {
+        for suffix in suffixes(variant) {
+            let names: Vec<String> =
+                stems.iter().map(|stem| format!("{stem}{suffix}.onnx")).collect();
+            match hub.look_up(at, &names[0]) {
+                Ok(_) => return Ok(names),
+                Err(HubError::NoFile { .. }) => missing.push(names[0].clone()),
+                Err(other) => return Err(other),
             }
         }
     }

@@ -3,7 +3,10 @@
 //! A folder has `config.json` (the family), `preprocessor_config.json` (how pictures are
 //! prepared), `tokenizer.json`, and the networks in `onnx/` or beside these files: a tower a file
 //! (`vision_model.onnx`, `text_model.onnx`) or both in `model.onnx`, each perhaps in variants
-//! (`vision_model_fp16.onnx`). Nothing is known by a model's name.
+//! (`vision_model_fp16.onnx`). Nothing is known by a model's name. OpenCLIP's own layout is read
+//! too.
+
+pub(super) mod openclip;
 
 use std::fs;
 use std::io::{self, Read as _, Seek as _, SeekFrom};
@@ -13,7 +16,7 @@ use serde_json::Value;
 
 use super::onnx::{self, OnnxFile};
 use super::safetensors::{StoredScale, scale_in};
-use super::{AddError, TOKENIZER_FILE};
+use super::{AddError, TOKENIZER_FILE, TensorNames};
 use crate::moderation::LogitScale;
 use crate::vision::tokenize::{Canonicalize, TextReader, TextSpec};
 use crate::vision::{ImageSpec, ModelKind, Resample, Resize, Tower};
@@ -51,9 +54,12 @@ pub(super) struct Draft {
     pub(super) embedding_dim: usize,
     pub(super) image: ImageSpec,
     pub(super) text: TextSpec,
+    pub(super) tokenizer: PathBuf,
     pub(super) scale: LogitScale,
     pub(super) image_network: Network,
     pub(super) text_network: Network,
+    /// Names of inputs and outputs, where they are not the family's.
+    pub(super) tensors: TensorNames,
     /// What a person should know.
     pub(super) warnings: Vec<String>,
 }
@@ -76,6 +82,9 @@ pub(super) struct Network {
 /// not fit.
 pub(super) fn read(folder: &Path, options: &LayoutOptions) -> Result<Draft, AddError> {
     let config = Json::read(folder, CONFIG_FILE)?;
+    if openclip::is_it(&config) {
+        return openclip::read(folder, &config, options);
+    }
     let preprocessor = Json::read(folder, PREPROCESSOR_FILE)?;
     let tokenizer = folder.join(TOKENIZER_FILE);
     if !tokenizer.is_file() {
@@ -91,7 +100,34 @@ pub(super) fn read(folder: &Path, options: &LayoutOptions) -> Result<Draft, AddE
     let mut warnings = Vec::new();
     let stored = stored_scale(folder)?;
     let scale = scale(kind, stored, options, &mut warnings)?;
-    Ok(Draft { kind, embedding_dim, image, text, scale, image_network, text_network, warnings })
+    Ok(Draft {
+        kind,
+        embedding_dim,
+        image,
+        text,
+        tokenizer,
+        scale,
+        image_network,
+        text_network,
+        tensors: TensorNames::default(),
+        warnings,
+    })
+}
+
+/// Whether the `config.json` in a folder is OpenCLIP's own; no, where it can't be read.
+pub(super) fn is_openclip(folder: &Path) -> bool {
+    Json::read(folder, CONFIG_FILE).is_ok_and(|config| openclip::is_it(&config))
+}
+
+/// What a variant adds to a network's name; the first that is there counts.
+pub(super) fn suffixes(variant: Option<&str>) -> Vec<String> {
+    match variant {
+        None => vec![String::new()],
+        // Two names for one thing.
+        Some("int8") => vec!["_int8".to_owned(), "_quantized".to_owned()],
+        Some("quantized") => vec!["_quantized".to_owned(), "_int8".to_owned()],
+        Some(variant) => vec![format!("_{variant}")],
+    }
 }
 
 const MISSING_TOKENIZER: &str =
@@ -308,16 +344,10 @@ fn text_spec(kind: ModelKind, config: &Json, tokenizer: &Path) -> Result<TextSpe
 fn networks(folder: &Path, variant: Option<&str>) -> Result<[Network; 2], AddError> {
     let places = [folder.join("onnx"), folder.to_owned()];
     let found = |stem: &str| -> Option<PathBuf> {
-        let suffixes: &[&str] = match variant {
-            None => &[""],
-            // Two names for one thing.
-            Some("int8") => &["_int8", "_quantized"],
-            Some("quantized") => &["_quantized", "_int8"],
-            Some(variant) => &[&format!("_{variant}")],
-        };
+        let suffixes = suffixes(variant);
         let names = suffixes.iter().map(|suffix| format!("{stem}{suffix}.onnx"));
-        let files = names.flat_map(|name| places.clone().map(|place| place.join(&name)));
-        files.into_iter().find(|file| file.is_file())
+        let mut files = names.flat_map(|name| places.clone().map(|place| place.join(&name)));
+        files.find(|file| file.is_file())
     };
     if let (Some(image), Some(text)) = (found("vision_model"), found("text_model")) {
         return Ok([Network::read(&image, None)?, Network::read(&text, None)?]);
@@ -400,6 +430,19 @@ impl Network {
             })
     }
 
+    /// `prepared_by` is the file that says how large pictures come.
+    fn takes_pictures_of(&self, input: &str, size: u32, prepared_by: &str) -> Result<(), AddError> {
+        let input =
+            self.input(input).ok_or_else(|| self.misfit(format!("has no input {input}")))?;
+        let wrong = input.shape.iter().skip(2).flatten().find(|side| **side != u64::from(size));
+        match wrong {
+            Some(side) => Err(self.misfit(format!(
+                "takes pictures of {side} pixels, but {prepared_by} prepares {size}"
+            ))),
+            None => Ok(()),
+        }
+    }
+
     /// Every input must be one that can be fed.
     fn only_inputs(&self, known: &[&str]) -> Result<(), AddError> {
         let both = ["pixel_values", "input_ids", "attention_mask"];
@@ -429,16 +472,7 @@ fn output_names(kind: ModelKind, tower: Tower) -> &'static [&'static str] {
 fn check_image(kind: ModelKind, network: &Network, spec: &ImageSpec) -> Result<(), AddError> {
     network.output(output_names(kind, Tower::Image))?;
     network.only_inputs(&["pixel_values"])?;
-    let input =
-        network.input("pixel_values").ok_or_else(|| network.misfit("has no input pixel_values"))?;
-    let wrong = input.shape.iter().skip(2).flatten().find(|side| **side != u64::from(spec.size));
-    if let Some(side) = wrong {
-        return Err(network.misfit(format!(
-            "takes pictures of {side} pixels, but {PREPROCESSOR_FILE} prepares {}",
-            spec.size
-        )));
-    }
-    Ok(())
+    network.takes_pictures_of("pixel_values", spec.size, PREPROCESSOR_FILE)
 }
 
 fn check_text(kind: ModelKind, network: &Network) -> Result<(), AddError> {
@@ -457,11 +491,30 @@ fn dimension(
     image: &Network,
     text: &Network,
 ) -> Result<usize, AddError> {
-    let of = |network: &Network, tower| -> Result<Option<u64>, AddError> {
-        let output = network.output(output_names(kind, tower))?;
-        Ok(output.shape.last().copied().flatten())
+    let named = |network: &Network, tower| -> Result<String, AddError> {
+        Ok(network.output(output_names(kind, tower))?.name.clone())
     };
-    let (image_dim, text_dim) = (of(image, Tower::Image)?, of(text, Tower::Text)?);
+    let (image_output, text_output) = (named(image, Tower::Image)?, named(text, Tower::Text)?);
+    let written = match kind {
+        ModelKind::Clip => config.value["projection_dim"].as_u64().or(Some(512)),
+        ModelKind::Siglip | ModelKind::Siglip2 => {
+            config.value["vision_config"]["hidden_size"].as_u64().or(Some(768))
+        }
+    };
+    one_dimension((image, &image_output), (text, &text_output), written)?
+        .ok_or_else(|| config.refused("projection_dim", "is no number of dimensions"))
+}
+
+/// What both towers' outputs say, or else `written`; `None` when that is no dimension.
+fn one_dimension(
+    (image, image_output): (&Network, &str),
+    (text, text_output): (&Network, &str),
+    written: Option<u64>,
+) -> Result<Option<usize>, AddError> {
+    let of = |network: &Network, name| -> Result<Option<u64>, AddError> {
+        Ok(network.output(&[name])?.shape.last().copied().flatten())
+    };
+    let (image_dim, text_dim) = (of(image, image_output)?, of(text, text_output)?);
     if let (Some(a), Some(b)) = (image_dim, text_dim)
         && a != b
     {
@@ -469,15 +522,8 @@ fn dimension(
             "answers {b} numbers, but the image tower {a}: they are not of one model"
         )));
     }
-    let written = match kind {
-        ModelKind::Clip => config.value["projection_dim"].as_u64().or(Some(512)),
-        ModelKind::Siglip | ModelKind::Siglip2 => {
-            config.value["vision_config"]["hidden_size"].as_u64().or(Some(768))
-        }
-    };
     let dim = image_dim.or(text_dim).or(written).and_then(|dim| usize::try_from(dim).ok());
-    dim.filter(|dim| (1..=65_536).contains(dim))
-        .ok_or_else(|| config.refused("projection_dim", "is no number of dimensions"))
+    Ok(dim.filter(|dim| (1..=65_536).contains(dim)))
 }
 
 fn stored_scale(folder: &Path) -> Result<StoredScale, AddError> {

@@ -264,6 +264,42 @@ pub(super) fn part_for(model: &[u8], output: &str) -> Option<Vec<u8>> {
     })
 }
 
+/// The same network with other names for files that hold weights: `renamed` answers the new name
+/// of those that have one.
+///
+/// `None` when the bytes are no ONNX model.
+pub(super) fn relocated(model: &[u8], renamed: &dyn Fn(&str) -> Option<String>) -> Option<Vec<u8>> {
+    relocate(Message::Model, model, renamed, 0)
+}
+
+fn relocate(
+    kind: Message,
+    message: &[u8],
+    renamed: &dyn Fn(&str) -> Option<String>,
+    depth: usize,
+) -> Option<Vec<u8>> {
+    if depth > DEEPEST {
+        return None;
+    }
+    protobuf::rewritten(message, |field, content, answer| {
+        if (kind, field) == (Message::Tensor, 13) {
+            let new = match text(content, 1).ok()?.as_str() {
+                "location" => renamed(&text(content, 2).ok()?),
+                _ => None,
+            };
+            let Some(new) = new else { return Some(false) };
+            let mut entry = Vec::new();
+            protobuf::put(&mut entry, 1, b"location");
+            protobuf::put(&mut entry, 2, new.as_bytes());
+            protobuf::put(answer, field, &entry);
+            return Some(true);
+        }
+        let Some(below) = kind.below(field) else { return Some(false) };
+        protobuf::put(answer, field, &relocate(below, content, renamed, depth + 1)?);
+        Some(true)
+    })
+}
+
 struct Needed<'a> {
     /// Places of the nodes among the graph's nodes.
     nodes: BTreeSet<usize>,
@@ -395,6 +431,24 @@ mod tests {
         let file = read_bytes(&field(7, &graph)).expect("an ONNX file");
         assert_eq!(file.external.iter().collect::<Vec<_>>(), ["../secret", "x.onnx_data"]);
         assert_eq!(file.inputs, [Tensor { name: "x".into(), shape: vec![None, Some(3)] }]);
+    }
+
+    #[test]
+    fn files_with_weights_get_other_names_wherever_they_are_named() {
+        let graph = |name: &str| {
+            let constant = field(5, &field(5, &weight("c", name)));
+            let parts = [
+                field(1, &constant),
+                field(5, &weight("w", name)),
+                field(5, &weight("v", "other")),
+                field(11, &value("x")),
+                field(12, &value("y")),
+            ];
+            field(7, &parts.concat())
+        };
+        let renamed = |name: &str| (name == "data").then(|| "text.data".to_owned());
+        assert_eq!(relocated(&graph("data"), &renamed), Some(graph("text.data")));
+        assert_eq!(relocated(b"nonsense", &renamed), None);
     }
 
     #[test]
