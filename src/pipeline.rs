@@ -34,7 +34,7 @@ use crate::vision::{DecoderPool, Encoder, ImageSpec};
 
 pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
 pub use monitor::{Monitor, now};
-pub use once::judge_named;
+pub use once::{judge_named, pictures_named};
 pub use rescore::{Rescored, rescore};
 pub use settle::SettleTimes;
 pub use walk::Excluded;

@@ -1,13 +1,17 @@
 //! How fast `modtool scan` is, beside what the machine could do: `just bench`.
 //!
-//! Everything is measured in one run, because machines differ and are noisy; the figure that
-//! counts is the ratio. The ideal is what the cores could do if they did nothing but hash, decode
-//! and encode: `cores / (hash + decode + encode)`, each cost measured alone, on one thread. `start`
-//! is what a scan of one picture takes in a new workspace (engine, model, every prompt, tables);
-//! `steady` is the ratio without it, which is what a watcher does all day.
+//! Everything is measured in one run, in turn, three times, because machines differ and are noisy;
+//! the figure that counts is the ratio of the means. The ideal is what the cores could do if they
+//! did nothing but hash, decode and encode: `cores / (hash + decode + encode)`, the costs measured
+//! one by one, on one thread of a core while the other cores measure theirs. `start` is what a scan
+//! of one picture takes in a new workspace (engine, model, every prompt, tables); `steady` is the
+//! ratio without it, which is what a watcher does all day.
 //!
 //! `MODTOOL_BENCH_MODEL=FOLDER` measures with that model (a tenth of the small pictures then, and
 //! ONNX Runtime only); `benches/models/make_models.py` and `modtool model add` make such folders.
+//!
+//! `--encode cpu` or `--encode cuda` measures the image tower alone instead, in batches of several
+//! sizes; `MODTOOL_BENCH_LIBRARY` names the ONNX Runtime to use.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand")]
 #![expect(clippy::cast_precision_loss, reason = "figures for people")]
 
@@ -19,7 +23,7 @@ use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use modtool::moderation::ItemId;
-use modtool::vision::engine::{self, EngineChoice, EngineOptions};
+use modtool::vision::engine::{self, Device, EngineChoice, EngineOptions};
 use modtool::vision::{Limits, Pixels, decode, model};
 
 type Answer<T> = Result<T, Box<dyn Error>>;
@@ -29,6 +33,10 @@ const BARE: &str = "__bare-costs";
 
 fn main() -> Answer<()> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(at) = arguments.iter().position(|argument| argument == "--encode") {
+        let on_gpu = arguments.get(at + 1).is_some_and(|device| device == "cuda");
+        return encode_alone(if on_gpu { Device::Cuda } else { Device::Cpu });
+    }
     match arguments.iter().position(|argument| argument == BARE) {
         Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
         None => compare(
@@ -41,6 +49,49 @@ fn main() -> Answer<()> {
 /// The model to measure with; none: the built-in one.
 fn bench_model() -> Option<PathBuf> {
     std::env::var_os("MODTOOL_BENCH_MODEL").map(PathBuf::from)
+}
+
+/// Pictures a second of the image tower: from prepared pixels to vectors.
+fn encode_alone(device: Device) -> Answer<()> {
+    let library = std::env::var_os("MODTOOL_BENCH_LIBRARY").map(PathBuf::from);
+    let choice = EngineChoice::OnnxRuntime;
+    let found = engine::choose(choice, library.as_deref(), &data_dir()?, &modtool_binary())?;
+    let engine = engine::start(&found)?;
+    let model = model_to_measure()?;
+    println!("{} on {device:?}: pictures a second, by batch", model.card.name);
+    for batch in [1, 8, 32, 128] {
+        let encoder = engine::open(&model, &engine, EngineOptions { batch, device, threads: 0 })?;
+        let pixels = noise(batch * encoder.lanes(), encoder.model().image.size);
+        for _ in 0..3 {
+            encoder.embed_images(&pixels)?;
+        }
+        let (start, mut count) = (Instant::now(), 0);
+        while start.elapsed() < Duration::from_secs(3) {
+            count += encoder.embed_images(&pixels)?.len();
+        }
+        println!("{batch:>4} {:>9.1}", count as f64 / start.elapsed().as_secs_f64());
+    }
+    Ok(())
+}
+
+/// Pictures without any pattern; xorshift32 (Marsaglia 2003) is random enough for that.
+fn noise(count: usize, size: u32) -> Vec<Pixels> {
+    let mut state: u32 = 1;
+    let mut byte = || {
+        state ^= state << 13;
+        state ^= state >> 17;
+        state ^= state << 5;
+        state.to_le_bytes()[0]
+    };
+    let picture = |_| Pixels { size, rgb: (0..size * size * 3).map(|_| byte()).collect() };
+    (0..count).map(picture).collect()
+}
+
+fn model_to_measure() -> Answer<model::Model> {
+    Ok(match bench_model() {
+        Some(folder) => model::load_dir(&folder)?,
+        None => model::builtin::builtin()?,
+    })
 }
 
 fn compare(small: bool, model: Option<&Path>) -> Answer<()> {
@@ -72,39 +123,78 @@ fn compare(small: bool, model: Option<&Path>) -> Answer<()> {
     let engines: &[_] = if model.is_some() { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
     for engine in engines {
         for (name, set) in &sets {
-            let one = one_of(set)?;
-            let Some(bare) = bare_costs_in_child(engine, set)? else {
+            let Some(row) = Row::measure(engine, set)? else {
                 println!("{name:<20} {engine:<12} skipped: the engine was not found");
                 continue;
             };
-            let start = scan(engine, &one, "required")?.seconds;
-            let count = files_of(set)?.len() as f64;
-            let uncaged = count / scan(engine, set, "off")?.seconds;
-            let scan = scan(engine, set, "required")?;
-            let rate = count / scan.seconds;
-            let steady = (count - 1.0) / (scan.seconds - start);
-            let ideal = cores as f64 / (bare.hash + bare.decode + bare.encode);
+            let ideal = cores as f64 / (row.bare.hash + row.bare.decode + row.bare.encode);
+            let steady = (row.count - 1.0) / (row.caged - row.start);
+            let rate = row.count / row.caged;
             println!(
                 "{:<20} {:<12} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {:>6.2} {:>7.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
                 name,
                 engine,
                 rate,
-                uncaged,
+                row.count / row.uncaged,
                 ideal,
                 rate / ideal,
                 steady / ideal,
-                start,
-                bare.hash * 1e3,
-                bare.decode * 1e3,
-                bare.encode * 1e3,
-                scan.peak_mib
+                row.start,
+                row.bare.hash * 1e3,
+                row.bare.decode * 1e3,
+                row.bare.encode * 1e3,
+                row.peak_mib
             );
         }
     }
     Ok(())
 }
 
-/// Seconds of one core for a picture.
+/// How often everything is measured, in turn: a shared machine is faster in one minute than in the
+/// next, by a fifth and more, and what is compared must see the same minutes.
+const ROUNDS: usize = 3;
+
+/// Means of the rounds; seconds of a scan of the whole set, and of one picture.
+#[derive(Debug, Clone, Copy)]
+struct Row {
+    count: f64,
+    bare: Bare,
+    caged: f64,
+    uncaged: f64,
+    start: f64,
+    /// The highest.
+    peak_mib: f64,
+}
+
+impl Row {
+    fn measure(engine: &str, set: &Path) -> Answer<Option<Self>> {
+        let one = one_of(set)?;
+        let (mut bare, mut caged, mut uncaged, mut start) = (vec![], vec![], vec![], vec![]);
+        for _ in 0..ROUNDS {
+            let Some(costs) = bare_costs_on_every_core(engine, set)? else { return Ok(None) };
+            bare.push(costs);
+            caged.push(scan(engine, set, "required")?);
+            start.push(scan(engine, &one, "required")?);
+            uncaged.push(scan(engine, set, "off")?);
+        }
+        let seconds = |scans: &[Scan]| average(scans.iter().map(|scan| scan.seconds));
+        Ok(Some(Self {
+            count: files_of(set)?.len() as f64,
+            bare: Bare::mean_of(&bare),
+            caged: seconds(&caged),
+            uncaged: seconds(&uncaged),
+            start: seconds(&start),
+            peak_mib: caged.iter().map(|scan| scan.peak_mib).fold(0.0, f64::max),
+        }))
+    }
+}
+
+fn average(numbers: impl ExactSizeIterator<Item = f64>) -> f64 {
+    let count = numbers.len() as f64;
+    numbers.sum::<f64>() / count
+}
+
+/// Seconds of one core for a picture, while every other core does the same.
 #[derive(Debug, Clone, Copy)]
 struct Bare {
     hash: f64,
@@ -112,18 +202,37 @@ struct Bare {
     encode: f64,
 }
 
-fn bare_costs_in_child(engine: &str, set: &Path) -> Answer<Option<Bare>> {
-    let output = Command::new(std::env::current_exe()?)
-        .args([BARE, engine])
-        .arg(set)
-        .stderr(Stdio::inherit())
-        .output()?;
-    let text = String::from_utf8(output.stdout)?;
-    let numbers: Vec<f64> = text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
-    Ok(match numbers[..] {
-        [hash, decode, encode] => Some(Bare { hash, decode, encode }),
-        _ => None,
-    })
+/// Measured in as many processes as there are cores, at the same time: what a core can do while the
+/// others rest is not what all of them can do. The mean; `None` when there is no such engine.
+fn bare_costs_on_every_core(engine: &str, set: &Path) -> Answer<Option<Bare>> {
+    let cores = std::thread::available_parallelism()?.get();
+    let start = || {
+        Command::new(std::env::current_exe()?)
+            .args([BARE, engine])
+            .arg(set)
+            .stdout(Stdio::piped())
+            .spawn()
+    };
+    let children: Vec<_> = (0..cores).map(|_| start()).collect::<Result<_, _>>()?;
+    let mut bare = Vec::new();
+    for child in children {
+        let text = String::from_utf8(child.wait_with_output()?.stdout)?;
+        let numbers: Vec<f64> =
+            text.split_whitespace().map(str::parse).collect::<Result<_, _>>()?;
+        let [hash, decode, encode] = numbers[..] else { return Ok(None) };
+        bare.push(Bare { hash, decode, encode });
+    }
+    Ok(Some(Bare::mean_of(&bare)))
+}
+
+impl Bare {
+    fn mean_of(all: &[Self]) -> Self {
+        Self {
+            hash: average(all.iter().map(|bare| bare.hash)),
+            decode: average(all.iter().map(|bare| bare.decode)),
+            encode: average(all.iter().map(|bare| bare.encode)),
+        }
+    }
 }
 
 /// Prints the three costs, or nothing when there is no such engine.
@@ -133,10 +242,7 @@ fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
         return Ok(());
     };
     let options = EngineOptions { threads: 1, ..EngineOptions::default() };
-    let model = match bench_model() {
-        Some(folder) => model::load_dir(&folder)?,
-        None => model::builtin::builtin()?,
-    };
+    let model = model_to_measure()?;
     let encoder = engine::open(&model, &engine::start(&found)?, options)?;
     let all = files_of(set)?;
     // Enough for a stable mean, and it fits in memory. The step shares no factor with the cycles

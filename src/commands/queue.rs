@@ -435,7 +435,9 @@ fn in_words(action: Action, outcome: &DecisionOutcome) -> String {
             format!("not recorded: it is open on {}'s screen", lease.reviewer.as_str())
         }
         DecisionOutcome::Superseded => {
-            "not recorded: its file was replaced or could be read after all".to_owned()
+            "not recorded: its task was closed meanwhile, because the file was replaced or could be \
+             read after all, or no policy flags it any more"
+                .to_owned()
         }
     }
 }

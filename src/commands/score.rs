@@ -13,7 +13,7 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape_path;
 use crate::moderation::score::{sigmoid, softmax};
 use crate::moderation::{ItemId, Outcome, Reason};
-use crate::pipeline::judge_named;
+use crate::pipeline::{judge_named, pictures_named};
 use crate::store::Judged;
 use crate::vision::{DecoderPool, ModelCard, Pixels};
 
@@ -121,8 +121,8 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
     let texts = encoder.embed_texts(&args.prompts)?;
     let decoders = workspace::decoders(config)?;
     let mut code = ExitCode::Clean;
-    for path in &args.images {
-        let (item, view) = reference_view(path, &card, &decoders)?;
+    for path in pictures_named(&args.images) {
+        let (item, view) = reference_view(&path, &card, &decoders)?;
         let scored = view.and_then(|pixels| {
             let embedded = encoder.embed_images(&[pixels]);
             let failed = |error| Reason::Undecodable(format!("the model failed: {error}"));
@@ -135,7 +135,7 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
         if scored.is_err() {
             code = ExitCode::Flagged;
         }
-        print_prompts(args.format, path, item, &card, &scored)?;
+        print_prompts(args.format, &path, item, &card, &scored)?;
     }
     Ok(code)
 }

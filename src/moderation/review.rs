@@ -338,7 +338,8 @@ pub enum DecisionOutcome {
     AlreadyDecided(PastDecision),
     /// Someone else has it open on a screen.
     Leased(Lease),
-    /// The task was closed without a decision: its file was replaced or could be read after all.
+    /// The task was closed without a decision: its file was replaced or could be read after all, or
+    /// no policy flags it any more.
     Superseded,
 }
 

@@ -1,6 +1,7 @@
 //! Judges files that were named on a command line, without a store: the same reading, decoding,
 //! model and policies as a watched folder gets.
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -8,6 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::moderation::{Classifier, ItemId, Reason, Sighting, Verdict};
 use crate::store::{FileStat, Judged};
+use crate::vision::decode::{has_picture_extension, sniff};
 use crate::vision::{DecoderPool, Encoder};
 
 use super::embed::judge;
@@ -59,6 +61,24 @@ pub fn judge_named(
         }
     }
     judge(encoder, classifiers, waiting, &monitor).into_iter().for_each(take);
+}
+
+/// The named files, and below named folders the pictures and what can't be read, in order.
+pub fn pictures_named(named: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
+    sightings(named)
+        .filter(|(sighting, by_name)| *by_name || may_be_picture(&sighting.path))
+        .map(|(sighting, _)| sighting.path)
+}
+
+/// By its name or its first bytes.
+fn may_be_picture(path: &Path) -> bool {
+    let known = Cell::new(has_picture_extension(path));
+    let look = |first: &[u8]| {
+        known.set(known.get() || sniff(first).is_some());
+        // That is all there is to be read.
+        false
+    };
+    matches!(read(path, 0, look), Reading::Unreadable { .. }) || known.get()
 }
 
 /// What there is to look at, and whether it was named itself.

@@ -998,7 +998,7 @@ fn decided(state: &mut State, id: RequestId, outcome: DecisionOutcome, effects: 
         DecisionOutcome::Superseded => {
             task_is_now(state, task, ReviewState::Closed);
             let text = format!(
-                "not recorded: {name} needs no decision any more; its file was replaced or could be read after all"
+                "not recorded: {name} needs no decision any more; its file was replaced or could be read after all, or no policy flags it"
             );
             say(state, MessageKind::Warning, text);
         }

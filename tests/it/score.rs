@@ -170,6 +170,25 @@ fn what_can_not_be_scored_is_told_on_its_line() {
 }
 
 #[test]
+fn folders_are_gone_through_with_prompts_as_well() {
+    let workspace = Workspace::with_one_policy();
+    let inner = workspace.upload("below/picture.png", png(&meadow(1)));
+    let unnamed = workspace.upload("below/no-extension", jpeg(&meadow(2)));
+    let broken = workspace.upload("below/broken.jpg", "no picture");
+    workspace.upload("below/notes.txt", "nothing to see");
+    let ran = score(&workspace, &[&workspace.uploads()], &["--prompt", "a cat"]).expect_code(1);
+    let lines = ran.json_lines();
+    let mut paths: Vec<_> = lines.iter().map(|line| line["path"].as_str().expect("one")).collect();
+    paths.sort_unstable();
+    let mut expected = [&inner, &unnamed, &broken].map(|path| path.to_str().expect("plain"));
+    expected.sort_unstable();
+    assert_eq!(paths, expected);
+    let scored = lines.iter().filter(|line| line.get("reason").is_none());
+    assert!(scored.clone().all(|line| line["prompts"][0]["probability"].is_number()));
+    assert_eq!(scored.count(), 2, "{lines:?}");
+}
+
+#[test]
 fn a_prompt_that_is_too_long_is_refused_and_never_cut() {
     let workspace = Workspace::with_one_policy();
     let picture = workspace.upload("a.png", png(&meadow(1)));
