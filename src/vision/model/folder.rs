@@ -535,15 +535,15 @@ fn written(draft: &Draft, options: &AddOptions) -> String {
     )
     .expect("a String takes all");
     let tensors = &draft.tensors;
-    let named = |usual: &str, name: &Option<String>| {
+    let entry = |usual: &str, name: &Option<String>| {
         name.as_deref()
             .filter(|name| *name != usual)
             .map(|name| format!("{usual}: {}", quoted(name)))
     };
     let inputs =
-        [named("pixel_values", &tensors.image_input), named("input_ids", &tensors.text_input)];
+        [entry("pixel_values", &tensors.image_input), entry("input_ids", &tensors.text_input)];
     let outputs =
-        [named("image_embeds", &tensors.image_output), named("text_embeds", &tensors.text_output)];
+        [entry("image_embeds", &tensors.image_output), entry("text_embeds", &tensors.text_output)];
     for (field, names) in [("inputs", inputs), ("outputs", outputs)] {
         let names: Vec<String> = names.into_iter().flatten().collect();
         if !names.is_empty() {

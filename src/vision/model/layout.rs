@@ -434,10 +434,10 @@ impl Network {
     fn takes_pictures_of(&self, input: &str, size: u32, prepared_by: &str) -> Result<(), AddError> {
         let input =
             self.input(input).ok_or_else(|| self.misfit(format!("has no input {input}")))?;
-        let wrong = input.shape.iter().skip(2).flatten().find(|side| **side != u64::from(size));
+        let wrong = input.shape.iter().skip(2).flatten().find(|found| **found != u64::from(size));
         match wrong {
-            Some(side) => Err(self.misfit(format!(
-                "takes pictures of {side} pixels, but {prepared_by} prepares {size}"
+            Some(found) => Err(self.misfit(format!(
+                "takes pictures of {found} pixels, but {prepared_by} prepares {size}"
             ))),
             None => Ok(()),
         }
