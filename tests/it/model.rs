@@ -226,6 +226,17 @@ fn what_does_not_fit_is_named_and_leaves_nothing() {
     );
     broken("openclip-tiny", &remove("textual/tokenizer.json"), &[], &["textual/tokenizer.json"]);
     broken("openclip-tiny", &remove("textual/model.onnx"), &[], &["textual/model.onnx"]);
+    broken("openclip-tiny", &nothing, &["--variant", "fp16"], &["variant fp16"]);
+    broken(
+        "openclip-tiny",
+        &|folder| {
+            for tower in ["visual", "textual"] {
+                fs::remove_file(folder.join(tower).join("model.onnx")).expect("removed");
+            }
+        },
+        &[],
+        &["visual/model.onnx", "fetch it"],
+    );
     broken("openclip-tiny", &remove("visual/model.onnx.data"), &[], &["model.onnx.data"]);
     let folder = tiny("clip-tiny");
     for name in ["../x", "builtin", "UPPER", ".x"] {

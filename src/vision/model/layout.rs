@@ -86,10 +86,7 @@ pub(super) fn read(folder: &Path, options: &LayoutOptions) -> Result<Draft, AddE
         return openclip::read(folder, &config, options);
     }
     let preprocessor = Json::read(folder, PREPROCESSOR_FILE)?;
-    let tokenizer = folder.join(TOKENIZER_FILE);
-    if !tokenizer.is_file() {
-        return Err(AddError::Missing { path: tokenizer, hint: MISSING_TOKENIZER });
-    }
+    let tokenizer = tokenizer_at(folder, TOKENIZER_FILE)?;
     let kind = family(folder, &config)?;
     let image = image_spec(kind, &preprocessor, &config)?;
     let [image_network, text_network] = networks(folder, options.variant.as_deref())?;
@@ -130,8 +127,22 @@ pub(super) fn suffixes(variant: Option<&str>) -> Vec<String> {
     }
 }
 
-const MISSING_TOKENIZER: &str =
-    "without it no prompt can be read; it lies beside config.json in the model's repository";
+fn tokenizer_at(folder: &Path, name: &str) -> Result<PathBuf, AddError> {
+    let path = folder.join(name);
+    if path.is_file() {
+        return Ok(path);
+    }
+    let hint = "without it no prompt can be read; it lies beside the other files of the model's \
+                repository";
+    Err(AddError::Missing { path, hint })
+}
+
+fn text_reader(spec: TextSpec, tokenizer: &Path) -> Result<TextReader, AddError> {
+    let bytes = fs::read(tokenizer)
+        .map_err(|source| AddError::Read { path: tokenizer.to_owned(), source })?;
+    TextReader::new(spec, &bytes)
+        .map_err(|source| AddError::Tokenizer { path: tokenizer.to_owned(), source })
+}
 
 struct Json {
     path: PathBuf,
@@ -324,10 +335,7 @@ fn text_spec(kind: ModelKind, config: &Json, tokenizer: &Path) -> Result<TextSpe
         ModelKind::Siglip2 => (64, Canonicalize::Lower),
     };
     let mut spec = TextSpec { context_length: written.unwrap_or(usual), pad_id: 0, canonicalize };
-    let bytes = fs::read(tokenizer)
-        .map_err(|source| AddError::Read { path: tokenizer.to_owned(), source })?;
-    let reader = TextReader::new(spec, &bytes)
-        .map_err(|source| AddError::Tokenizer { path: tokenizer.to_owned(), source })?;
+    let reader = text_reader(spec, tokenizer)?;
     spec.pad_id = match kind {
         ModelKind::Clip => reader.token_id("<|endoftext|>").ok_or_else(|| AddError::Field {
             path: tokenizer.to_owned(),

@@ -6,11 +6,11 @@
 use std::path::Path;
 
 use super::{
-    AddError, Draft, Json, LayoutOptions, MISSING_TOKENIZER, Network, no_networks, one_dimension,
-    scale, stored_scale, suffixes, three,
+    AddError, Draft, Json, LayoutOptions, Network, no_networks, one_dimension, scale, stored_scale,
+    suffixes, text_reader, three, tokenizer_at,
 };
 use crate::vision::model::TensorNames;
-use crate::vision::tokenize::{Canonicalize, TextReader, TextSpec};
+use crate::vision::tokenize::{Canonicalize, TextSpec};
 use crate::vision::{ImageSpec, ModelKind, Resample, Resize};
 
 /// How pictures are prepared.
@@ -45,10 +45,7 @@ pub(super) fn read(
     let sigmoid = config.value["init_logit_bias"].is_number();
     let kind = if sigmoid { ModelKind::Siglip } else { ModelKind::Clip };
     let image = image_spec(&Json::read(folder, PICTURES_FILE)?)?;
-    let tokenizer = folder.join(TOKENIZER);
-    if !tokenizer.is_file() {
-        return Err(AddError::Missing { path: tokenizer, hint: MISSING_TOKENIZER });
-    }
+    let tokenizer = tokenizer_at(folder, TOKENIZER)?;
     let text = text_spec(folder, config, &tokenizer)?;
     let [image_network, text_network] = networks(folder, options.variant.as_deref())?;
     let (image_input, image_output) = ends(&image_network)?;
@@ -124,10 +121,7 @@ fn text_spec(folder: &Path, config: &Json, tokenizer: &Path) -> Result<TextSpec,
         _ => Canonicalize::None,
     };
     let mut spec = TextSpec { context_length, pad_id: 0, canonicalize };
-    let bytes = std::fs::read(tokenizer)
-        .map_err(|source| AddError::Read { path: tokenizer.to_owned(), source })?;
-    let reader = TextReader::new(spec, &bytes)
-        .map_err(|source| AddError::Tokenizer { path: tokenizer.to_owned(), source })?;
+    let reader = text_reader(spec, tokenizer)?;
     let padding = padding_token(folder)?;
     spec.pad_id = reader.token_id(&padding).ok_or_else(|| AddError::Field {
         path: tokenizer.to_owned(),
@@ -155,11 +149,11 @@ fn networks(folder: &Path, variant: Option<&str>) -> Result<[Network; 2], AddErr
             (true, true) => {
                 return Ok([Network::read(&image, None)?, Network::read(&text, None)?]);
             }
-            (false, false) => continue,
+            (false, false) if variant.is_some() => continue,
             (true, false) => text,
-            (false, true) => image,
+            (false, _) => image,
         };
-        let hint = "it holds one of the two networks; the other is there";
+        let hint = "it holds one of the two networks; fetch it from the model's repository";
         return Err(AddError::Missing { path: missing, hint });
     }
     Err(no_networks(folder, &[folder.join("visual")], variant))
