@@ -134,58 +134,66 @@ fn half_precision_and_integers_stay_near() {
     }
 }
 
+/// Adds a changed copy of a model: it is refused with these words, and nothing is left.
+fn refused(family: &str, change: &dyn Fn(&Path), more: &[&str], told: &[&str]) {
+    let workspace = Workspace::with_one_policy();
+    let folder = copy_of(family, &workspace);
+    change(&folder);
+    let ran = add(&workspace, &folder, "x", more).expect_code(2);
+    for word in told {
+        assert!(ran.err().contains(word), "{word}: {}", ran.err());
+    }
+    let left = fs::read_dir(workspace.data().join("models"));
+    assert_eq!(left.map_or(0, Iterator::count), 0, "nothing is left: {}", ran.err());
+}
+
+fn remove(name: &'static str) -> impl Fn(&Path) {
+    move |folder| fs::remove_file(folder.join(name)).expect("removed")
+}
+
+fn edit(name: &'static str, from: &'static str, to: &'static str) -> impl Fn(&Path) {
+    move |folder| {
+        let path = folder.join(name);
+        let text = fs::read_to_string(&path).expect("read");
+        assert!(text.contains(from), "{text}");
+        fs::write(path, text.replace(from, to)).expect("written");
+    }
+}
+
+fn nothing(_: &Path) {}
+
 #[test]
 fn what_does_not_fit_is_named_and_leaves_nothing() {
     let workspace = Workspace::with_one_policy();
-    let broken = |family: &str, change: &dyn Fn(&Path), more: &[&str], told: &[&str]| {
-        let folder = copy_of(family, &workspace);
-        change(&folder);
-        let ran = add(&workspace, &folder, "x", more).expect_code(2);
-        for word in told {
-            assert!(ran.err().contains(word), "{word}: {}", ran.err());
-        }
-        fs::remove_dir_all(folder).expect("removed");
-        let left = fs::read_dir(workspace.data().join("models"));
-        assert_eq!(left.map_or(0, Iterator::count), 0, "nothing is left: {}", ran.err());
-    };
-    let remove = |name: &'static str| {
-        move |folder: &Path| {
-            fs::remove_file(folder.join(name)).expect("removed");
-        }
-    };
-    let edit = |name: &'static str, from: &'static str, to: &'static str| {
-        move |folder: &Path| {
-            let path = folder.join(name);
-            let text = fs::read_to_string(&path).expect("read");
-            assert!(text.contains(from), "{text}");
-            fs::write(path, text.replace(from, to)).expect("written");
-        }
-    };
-    let nothing = |_: &Path| ();
-    broken("clip-tiny", &remove("config.json"), &[], &["config.json", "model.yaml"]);
-    broken("clip-tiny", &remove("tokenizer.json"), &[], &["tokenizer.json"]);
-    broken("clip-tiny", &remove("onnx/text_model.onnx"), &[], &["networks", "apart", "both"]);
-    broken("clip-tiny", &nothing, &["--variant", "q4"], &["variant q4", "apart", "both"]);
-    broken(
+    refused("clip-tiny", &remove("config.json"), &[], &["config.json", "model.yaml"]);
+    refused("clip-tiny", &remove("tokenizer.json"), &[], &["tokenizer.json"]);
+    refused("clip-tiny", &remove("onnx/text_model.onnx"), &[], &["networks", "apart", "both"]);
+    refused("clip-tiny", &nothing, &["--variant", "q4"], &["variant q4", "apart", "both"]);
+    refused(
         "clip-tiny",
         &remove("onnx/vision_model_apart.onnx_data"),
         &["--variant", "apart"],
         &["vision_model_apart.onnx_data"],
     );
-    broken("clip-tiny", &edit("config.json", "\"clip\"", "\"blip\""), &[], &["model_type", "blip"]);
-    broken(
+    refused(
+        "clip-tiny",
+        &edit("config.json", "\"clip\"", "\"blip\""),
+        &[],
+        &["model_type", "blip"],
+    );
+    refused(
         "clip-tiny",
         &edit("preprocessor_config.json", "\"crop_size\": 48", "\"crop_size\": 40"),
         &[],
         &["vision_model.onnx", "48", "40"],
     );
-    broken(
+    refused(
         "clip-tiny",
         &edit("preprocessor_config.json", "\"resample\": 3", "\"resample\": 1"),
         &[],
         &["resample"],
     );
-    broken(
+    refused(
         "clip-tiny",
         &|folder| {
             let onnx = folder.join("onnx");
@@ -194,40 +202,49 @@ fn what_does_not_fit_is_named_and_leaves_nothing() {
         &[],
         &["text_model.onnx", "text_embeds", "image_embeds"],
     );
-    broken(
+    refused(
         "siglip-tiny",
         &remove("model.safetensors"),
         &[],
         &["logit_scale", "logit_bias", "--logit-bias"],
     );
-    broken(
+    refused(
         "siglip-tiny",
         &|folder| fs::write(folder.join("onnx/text_model.onnx"), "nonsense").expect("written"),
         &[],
         &["text_model.onnx", "no ONNX file"],
     );
-    broken(
+    let folder = tiny("clip-tiny");
+    for name in ["../x", "builtin", "UPPER", ".x"] {
+        let ran = add(&workspace, &folder, name, &[]).expect_code(2);
+        assert!(ran.err().contains("can't be a model's name"), "{}", ran.err());
+    }
+}
+
+#[test]
+fn what_does_not_fit_in_a_folder_a_tower_is_named_too() {
+    refused(
         "openclip-tiny",
         &edit("visual/preprocess_cfg.json", "\"shortest\"", "\"longest\""),
         &[],
         &["preprocess_cfg.json", "resize_mode", "longest"],
     );
-    broken(
+    refused(
         "openclip-tiny",
         &edit("visual/preprocess_cfg.json", "48", "40"),
         &[],
         &["visual/model.onnx", "48", "preprocess_cfg.json", "40"],
     );
-    broken(
+    refused(
         "openclip-tiny",
         &edit("textual/tokenizer_config.json", "<|endoftext|>", "<pad>"),
         &[],
         &["tokenizer.json", "<pad>"],
     );
-    broken("openclip-tiny", &remove("textual/tokenizer.json"), &[], &["textual/tokenizer.json"]);
-    broken("openclip-tiny", &remove("textual/model.onnx"), &[], &["textual/model.onnx"]);
-    broken("openclip-tiny", &nothing, &["--variant", "fp16"], &["variant fp16"]);
-    broken(
+    refused("openclip-tiny", &remove("textual/tokenizer.json"), &[], &["textual/tokenizer.json"]);
+    refused("openclip-tiny", &remove("textual/model.onnx"), &[], &["textual/model.onnx"]);
+    refused("openclip-tiny", &nothing, &["--variant", "fp16"], &["variant fp16"]);
+    refused(
         "openclip-tiny",
         &|folder| {
             for tower in ["visual", "textual"] {
@@ -237,12 +254,7 @@ fn what_does_not_fit_is_named_and_leaves_nothing() {
         &[],
         &["visual/model.onnx", "fetch it"],
     );
-    broken("openclip-tiny", &remove("visual/model.onnx.data"), &[], &["model.onnx.data"]);
-    let folder = tiny("clip-tiny");
-    for name in ["../x", "builtin", "UPPER", ".x"] {
-        let ran = add(&workspace, &folder, name, &[]).expect_code(2);
-        assert!(ran.err().contains("can't be a model's name"), "{}", ran.err());
-    }
+    refused("openclip-tiny", &remove("visual/model.onnx.data"), &[], &["model.onnx.data"]);
 }
 
 #[test]
