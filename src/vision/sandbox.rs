@@ -10,6 +10,7 @@
 mod attack;
 mod cage;
 mod child;
+mod heap;
 mod wire;
 
 use std::fmt;
@@ -36,6 +37,7 @@ use wire::{HELLO, Hello, REPLY_HEAD, ReplyHead, Request, Wish};
 pub use attack::Attack;
 pub use cage::CageError;
 pub use child::{ChildError, ChildRole, live_as_child};
+pub(super) use heap::give_back_large_blocks;
 
 /// The hidden subcommand that a child is started with, followed by its role.
 pub const CHILD_SUBCOMMAND: &str = "__decode";

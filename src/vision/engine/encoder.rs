@@ -12,6 +12,7 @@ use ort::value::TensorElementType;
 
 use super::{Device, Engine, EngineOptions, FoundEngine, single, tensor};
 use crate::vision::model::Network;
+use crate::vision::sandbox::give_back_large_blocks;
 use crate::vision::tokenize::{TextReader, Tokens};
 use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
@@ -32,13 +33,17 @@ pub(super) struct Towers {
 /// that load at the same time need twice their bytes at the same time.
 type Slot = Mutex<Option<Arc<Lanes>>>;
 
-/// All lanes' copies of a network may take so many bytes. A network that leaves no room for a
-/// second lane has layers that are large enough to be shared by threads.
-const MAX_COPIES: u64 = 256 << 20;
+/// Two networks that take no more bytes than this are opened at once.
+const SMALL: u64 = 256 << 20;
+
+/// All lanes' copies of a network may take so many bytes: two of a ViT-B. A network that leaves no
+/// room for a second lane has layers that are large enough to be shared by threads.
+const MAX_COPIES: u64 = 768 << 20;
 
 /// The sessions of one network that may run at the same time, one a core: threads that share a
-/// small network meet at each of its layers and wait for the slowest. A large network has one
-/// session on ONNX Runtime, which is parallel inside; tract computes on one thread only.
+/// network meet at each of its layers and wait for the slowest (a sixth of the time of ViT-B/32 on
+/// two cores). A large network has one session on ONNX Runtime, which is parallel inside; tract
+/// computes on one thread only.
 struct Lanes {
     names: Names,
     free: Mutex<Vec<Session>>,
@@ -77,12 +82,13 @@ impl Towers {
         let open = |tower| Lanes::open(model, engine, options, tower);
         let towers = [Tower::Image, Tower::Text];
         let bytes = towers.iter().filter_map(|tower| model.files.network(*tower).bytes());
-        let (image, text) = if bytes.sum::<u64>() <= MAX_COPIES {
+        let (image, text) = if bytes.sum::<u64>() <= SMALL {
             let lanes = side_by_side(towers.map(|tower| move || open(tower)));
             let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
             let (text, image) = (lanes.remove(1), lanes.remove(0));
             (Some(Arc::new(image)), Some(Arc::new(text)))
         } else {
+            give_back_large_blocks();
             (None, None)
         };
         let network = model.files.network(Tower::Image);
@@ -208,21 +214,22 @@ impl Lanes {
         let count = count_lanes(engine, options, &network);
         let threads = options.threads / count;
         let options = EngineOptions { threads, ..options };
-        let (first, network, batch) = match session(engine, options, &network) {
-            Ok(session) => (session, network, options.batch),
+        let open = |network: &Network| -> ort::Result<Vec<Session>> {
+            let sessions = side_by_side((0..count).map(|_| || session(engine, options, network)));
+            sessions.into_iter().collect()
+        };
+        let (sessions, mut batch) = match open(&network) {
+            Ok(sessions) => (sessions, options.batch),
             Err(error) => {
                 let single = network.one_at_a_time().filter(|_| on_tract);
                 let Some(network) = single else { return Err(refused(error)) };
                 tracing::debug!(%tower, %error, "trying again with one item at a time");
-                (session(engine, options, &network).map_err(refused)?, network, 1)
+                (open(&network).map_err(refused)?, 1)
             }
         };
-        let names = Names::of(&first, model, tower)?;
-        let batch = if tensor::takes_one_item(first.inputs(), &names.input) { 1 } else { batch };
-        let mut sessions = vec![first];
-        let others = side_by_side((1..count).map(|_| || session(engine, options, &network)));
-        for other in others {
-            sessions.push(other.map_err(refused)?);
+        let names = Names::of(&sessions[0], model, tower)?;
+        if tensor::takes_one_item(sessions[0].inputs(), &names.input) {
+            batch = 1;
         }
         Ok(Self { names, free: Mutex::new(sessions), freed: Condvar::new(), count, batch })
     }
