@@ -11,6 +11,9 @@
 //! ONNX Runtime only), in workspaces that know its vectors of every prompt from a run before;
 //! `benches/models/make_models.py` and `modtool model add` make such folders.
 //!
+//! `--small` takes a tenth of the pictures, which shows that the benchmark works and little else;
+//! `--large-pictures` only those of 12 megapixels.
+//!
 //! `--encode cpu` or `--encode cuda` measures the image tower alone instead, in batches of several
 //! sizes; `MODTOOL_BENCH_LIBRARY` names the ONNX Runtime to use.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "it is run by hand")]
@@ -40,10 +43,9 @@ fn main() -> Answer<()> {
     }
     match arguments.iter().position(|argument| argument == BARE) {
         Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
-        None => compare(
-            arguments.iter().any(|argument| argument == "--small"),
-            bench_model().as_deref(),
-        ),
+        None => {
+            compare(&|word| arguments.iter().any(|given| given == word), bench_model().is_some())
+        }
     }
 }
 
@@ -95,15 +97,15 @@ fn model_to_measure() -> Answer<model::Model> {
     })
 }
 
-fn compare(small: bool, model: Option<&Path>) -> Answer<()> {
+fn compare(asked_for: &dyn Fn(&str) -> bool, with_model: bool) -> Answer<()> {
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pictures");
-    // A tenth of the pictures shows that the benchmark works; its figures say little.
-    let share = if small { 10 } else { 1 };
-    let small_share = if model.is_some() { 5 * share } else { share };
-    let sets = [
-        ("at most 1 megapixel", pictures::small(&folder, 3000 / small_share)?),
-        ("12 megapixels", pictures::large(&folder, 200 / share)?),
-    ];
+    let share = if asked_for("--small") { 10 } else { 1 };
+    let small_share = if with_model { 5 * share } else { share };
+    let mut sets = vec![("12 megapixels", pictures::large(&folder, 200 / share)?)];
+    if !asked_for("--large-pictures") {
+        let small = pictures::small(&folder, 3000 / small_share)?;
+        sets.insert(0, ("at most 1 megapixel", small));
+    }
     let cores = std::thread::available_parallelism()?.get();
     println!("{cores} cores; pictures a second, and milliseconds of one core for each picture\n");
     println!(
@@ -121,7 +123,7 @@ fn compare(small: bool, model: Option<&Path>) -> Answer<()> {
         "encode",
         "peak MiB"
     );
-    let engines: &[_] = if model.is_some() { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
+    let engines: &[_] = if with_model { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
     for engine in engines {
         for (name, set) in &sets {
             let Some(row) = Row::measure(engine, set)? else {
