@@ -37,7 +37,7 @@ use wire::{HELLO, Hello, REPLY_HEAD, ReplyHead, Request, Wish};
 pub use attack::Attack;
 pub use cage::CageError;
 pub use child::{ChildError, ChildRole, live_as_child};
-pub(super) use heap::give_back_large_blocks;
+pub(super) use heap::LargeBlocksGoBack;
 
 /// The hidden subcommand that a child is started with, followed by its role.
 pub const CHILD_SUBCOMMAND: &str = "__decode";

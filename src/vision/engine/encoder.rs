@@ -12,7 +12,7 @@ use ort::value::TensorElementType;
 
 use super::{Device, Engine, EngineOptions, FoundEngine, single, tensor};
 use crate::vision::model::Network;
-use crate::vision::sandbox::give_back_large_blocks;
+use crate::vision::sandbox::LargeBlocksGoBack;
 use crate::vision::tokenize::{TextReader, Tokens};
 use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
@@ -83,12 +83,12 @@ impl Towers {
         let towers = [Tower::Image, Tower::Text];
         let bytes = towers.iter().filter_map(|tower| model.files.network(*tower).bytes());
         let (image, text) = if bytes.sum::<u64>() <= SMALL {
+            let _loading = LargeBlocksGoBack::start();
             let lanes = side_by_side(towers.map(|tower| move || open(tower)));
             let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
             let (text, image) = (lanes.remove(1), lanes.remove(0));
             (Some(Arc::new(image)), Some(Arc::new(text)))
         } else {
-            give_back_large_blocks();
             (None, None)
         };
         let network = model.files.network(Tower::Image);
@@ -176,6 +176,7 @@ impl Towers {
         if let Some(lanes) = &*slot {
             return Ok(Arc::clone(lanes));
         }
+        let _loading = LargeBlocksGoBack::start();
         let lanes = Lanes::open(&self.model, &self.engine, self.options, tower)?;
         Ok(Arc::clone(slot.insert(Arc::new(lanes))))
     }
