@@ -15,6 +15,8 @@ pub struct Monitor {
     pub total: AtomicU64,
     /// Of these, how many need not be judged: judged before, or no pictures.
     pub passed: AtomicU64,
+    /// Files that are being read and decoded now.
+    pub preparing: AtomicU64,
     /// Files judged and written down.
     pub judged: AtomicU64,
     /// Of these, how many need a person.

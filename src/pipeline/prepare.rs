@@ -1,6 +1,7 @@
 //! Reads, hashes and decodes: from a settled path to pixels at the model's size.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::runtime::Handle;
@@ -64,8 +65,13 @@ impl Preparer {
         loop {
             let next = super::lock(ready).blocking_recv();
             let Some(sighting) = next else { return };
-            let Some(one) = self.prepare(sighting) else { continue };
-            if prepared.blocking_send(one).is_err() {
+            count(&self.monitor.preparing);
+            let wanted = match self.prepare(sighting) {
+                Some(one) => prepared.blocking_send(one).is_ok(),
+                None => true,
+            };
+            self.monitor.preparing.fetch_sub(1, Ordering::Relaxed);
+            if !wanted {
                 return;
             }
         }
