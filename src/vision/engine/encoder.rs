@@ -213,7 +213,8 @@ impl Lanes {
         };
         let network = model.files.network(tower);
         let count = count_lanes(engine, options, &network);
-        let threads = options.threads / count;
+        // Rather one thread too many than an idle core.
+        let threads = options.threads.div_ceil(count);
         let options = EngineOptions { threads, ..options };
         let open = |network: &Network| -> ort::Result<Vec<Session>> {
             let sessions = side_by_side((0..count).map(|_| || session(engine, options, network)));
