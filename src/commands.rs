@@ -25,6 +25,7 @@ mod output;
 mod policy;
 mod probe;
 mod progress;
+mod prompts;
 mod quarantine;
 mod queue;
 mod reload;

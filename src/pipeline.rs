@@ -49,6 +49,10 @@ use settle::{Candidate, Feedback};
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// Pictures may wait for the model in so many bytes of pixels: while it is being loaded, the decoders
+/// go on.
+const WAITING: usize = 16 << 20;
+
 /// Longer than any run.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 
@@ -135,7 +139,8 @@ pub async fn run(
     let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
     let (ready, ready_in) = mpsc::channel::<Sighting>(stages.preparers);
-    let (to_model, to_model_in) = mpsc::channel::<Prepared>((stages.preparers + 1) * stages.batch);
+    let most_waiting = (WAITING / stages.spec.bytes()).max((stages.preparers + 1) * stages.batch);
+    let (to_model, to_model_in) = mpsc::channel::<Prepared>(most_waiting);
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, fingerprint, judging, reload, monitor, on_verdict, .. } = stages;
 

@@ -4,12 +4,11 @@
 //! the figure that counts is the ratio of the means. The ideal is what the cores could do if they
 //! did nothing but hash, decode and encode: `cores / (hash + decode + encode)`, the costs measured
 //! one by one, on one thread of a core while the other cores measure theirs. `start` is what a scan
-//! of one picture takes in a new workspace (engine, model, every prompt, tables); `steady` is the
-//! ratio without it, which is what a watcher does all day.
+//! of one picture takes in a new workspace (engine, model, decoders, tables; the prompts were embedded
+//! on this machine before); `steady` is the ratio without it, which is what a watcher does all day.
 //!
 //! `MODTOOL_BENCH_MODEL=FOLDER` measures with that model (a fifth of the small pictures then, and
-//! ONNX Runtime only), in workspaces that know its vectors of every prompt from a run before;
-//! `benches/models/make_models.py` and `modtool model add` make such folders.
+//! ONNX Runtime only); `benches/models/make_models.py` and `modtool model add` make such folders.
 //!
 //! `--small` takes a tenth of the pictures, which shows that the benchmark works and little else;
 //! `--large-pictures` only those of 12 megapixels; `--once` measures one round instead of three.
@@ -174,14 +173,16 @@ impl Row {
     fn measure(engine: &str, set: &Path, rounds: usize) -> Answer<Option<Self>> {
         let one = one_of(set)?;
         let (mut bare, mut caged, mut uncaged, mut start) = (vec![], vec![], vec![], vec![]);
-        let known = known_prompts(engine)?;
-        let scan = |set: &Path, sandbox| scan(engine, set, sandbox, known.as_deref());
         for _ in 0..rounds {
             let Some(costs) = bare_costs_on_every_core(engine, set)? else { return Ok(None) };
+            if bare.is_empty() {
+                // The prompts are embedded once on a machine.
+                scan(engine, tempfile::tempdir()?.path(), "required")?;
+            }
             bare.push(costs);
-            caged.push(scan(set, "required")?);
-            start.push(scan(&one, "required")?);
-            uncaged.push(scan(set, "off")?);
+            caged.push(scan(engine, set, "required")?);
+            start.push(scan(engine, &one, "required")?);
+            uncaged.push(scan(engine, set, "off")?);
         }
         let seconds = |scans: &[Scan]| average(scans.iter().map(|scan| scan.seconds));
         Ok(Some(Self {
@@ -308,34 +309,14 @@ fn one_of(set: &Path) -> Answer<PathBuf> {
     Ok(folder)
 }
 
-/// With a model for production the prompts are what takes longest, but only once: a database that
-/// knows their vectors. None with the built-in one, whose whole start is measured.
-fn known_prompts(engine: &str) -> Answer<Option<Vec<u8>>> {
-    if bench_model().is_none() {
-        return Ok(None);
-    }
-    let (workspace, nothing) = (tempfile::tempdir()?, tempfile::tempdir()?);
-    scan_in(workspace.path(), engine, nothing.path())?;
-    Ok(Some(std::fs::read(workspace.path().join(DATABASE))?))
-}
-
-const DATABASE: &str = "modtool.db";
-
 /// The real binary, in a new workspace. `sandbox` is how the decoder is locked in.
-fn scan(engine: &str, set: &Path, sandbox: &str, known: Option<&[u8]>) -> Answer<Scan> {
+fn scan(engine: &str, set: &Path, sandbox: &str) -> Answer<Scan> {
     let workspace = tempfile::tempdir()?;
     std::fs::write(workspace.path().join("modtool.yaml"), format!("sandbox: {sandbox}\n"))?;
-    if let Some(database) = known {
-        std::fs::write(workspace.path().join(DATABASE), database)?;
-    }
-    scan_in(workspace.path(), engine, set)
-}
-
-fn scan_in(workspace: &Path, engine: &str, set: &Path) -> Answer<Scan> {
     let start = Instant::now();
     let mut child = Command::new(modtool_binary())
         .args(["scan", "--quiet", "--engine", engine, "--workspace"])
-        .arg(workspace)
+        .arg(workspace.path())
         .arg(set)
         .args(bench_model().iter().flat_map(|folder| ["--model".as_ref(), folder.as_os_str()]))
         .env("MODTOOL_DATA_DIR", data_dir()?)

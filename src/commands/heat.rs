@@ -80,7 +80,8 @@ impl Artist {
             none => {
                 let files = workspace::policies(&self.config)?;
                 let (encoder, _) = workspace::encoder(&self.config)?;
-                let embedding = workspace::classifiers(encoder.as_ref(), &files, None);
+                let embedding =
+                    workspace::classifiers(encoder.as_ref(), &files, &self.config, None);
                 let classifiers = self.runtime.block_on(embedding)?;
                 none.insert((encoder, classifiers))
             }

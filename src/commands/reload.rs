@@ -126,7 +126,8 @@ impl Reloader {
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
         let store = Arc::clone(&self.store);
         let (classifiers, judged_by) = self.runtime.block_on(async {
-            let classifiers = workspace::classifiers(encoder, files, Some(&store)).await?;
+            let classifiers =
+                workspace::classifiers(encoder, files, &self.files.config, Some(&store)).await?;
             let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;
             Ok::<_, anyhow::Error>((classifiers, judged_by))
         })?;

@@ -49,7 +49,7 @@ pub(super) async fn run(args: &ScoreArgs, config: &Config) -> anyhow::Result<Exi
 async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let files = workspace::judging_policies(config)?;
     let (encoder, _) = workspace::encoder(config)?;
-    let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+    let classifiers = workspace::classifiers(encoder.as_ref(), &files, config, None).await?;
     let card = encoder.model().clone();
     let decoders = workspace::decoders(config)?;
     let mut code = ExitCode::Clean;

@@ -318,10 +318,11 @@ struct Opening {
 impl Opening {
     async fn open(self, engine: &OnceLock<String>) -> anyhow::Result<()> {
         let Self { config, model, files, store, give } = self;
-        let opened =
-            tokio::task::spawn_blocking(move || workspace::encoder_of(&config, &model)).await;
+        let own = config.clone();
+        let opened = tokio::task::spawn_blocking(move || workspace::encoder_of(&own, &model)).await;
         let (encoder, found) = opened??;
-        let classifiers = workspace::classifiers(encoder.as_ref(), &files, Some(&store)).await?;
+        let classifiers =
+            workspace::classifiers(encoder.as_ref(), &files, &config, Some(&store)).await?;
         let encoder: Arc<dyn Encoder> = encoder.into();
         let pictures = Arc::clone(&encoder);
         tokio::task::spawn_blocking(move || pictures.open_for_pictures()).await??;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tracing::warn;
 
+use super::prompts::PromptMemory;
 use super::{UsageError, adapters};
 use crate::cli;
 use crate::config::{Config, HookConfig};
@@ -18,7 +19,7 @@ use crate::pipeline::{Actor, Hook, Target};
 use crate::policy_file::{self, Defaults, PolicyFile, PolicyProblems};
 use crate::store::{Store, StoreSettings};
 use crate::vision::engine::{self, Device, EngineChoice, EngineOptions, FoundEngine};
-use crate::vision::{DecoderPool, Encoder, Limits, Model, ModelCard, SandboxMode, model, sandbox};
+use crate::vision::{DecoderPool, Encoder, Limits, Model, SandboxMode, model, sandbox};
 
 /// The policies that are in force: as they are written, each with what was learned for it and is
 /// in use.
@@ -275,7 +276,8 @@ pub(super) fn must_be_policies(
     }
 }
 
-/// The policies, embedded by the model; what the store has embedded before is taken from it.
+/// The policies, embedded by the model; what it has embedded before is taken from the store and
+/// from the data folder.
 ///
 /// # Errors
 /// [`PolicyProblems`] naming every prompt that is too long for the model, and every policy whose
@@ -283,13 +285,14 @@ pub(super) fn must_be_policies(
 pub(super) async fn classifiers(
     encoder: &dyn Encoder,
     files: &[PolicyFile],
+    config: &Config,
     store: Option<&Store>,
 ) -> anyhow::Result<Vec<Classifier>> {
     refuse_what_the_model_can_not_do(encoder, files)?;
     let card = encoder.model().clone();
     // All at once: full batches for the model, and one transaction.
     let texts: Vec<Vec<String>> = files.iter().map(|file| file.policy.expanded_texts()).collect();
-    let mut embeddings = embed(encoder, &card, &texts.concat(), store).await?.into_iter();
+    let mut embeddings = embed(encoder, &texts.concat(), config, store).await?.into_iter();
     let classifier = |(file, texts): (&PolicyFile, &Vec<String>)| {
         let own: Vec<Embedding> = embeddings.by_ref().take(texts.len()).collect();
         Classifier::new(Arc::clone(&file.policy), &own, card.logit_scale)
@@ -335,34 +338,49 @@ pub(super) async fn classifiers_from(
         return Ok(known);
     }
     let (encoder, _) = encoder(config)?;
-    classifiers(encoder.as_ref(), files, Some(store)).await
+    classifiers(encoder.as_ref(), files, config, Some(store)).await
 }
 
+/// One embedding a text, in order; the model is asked only for what it never saw on this machine.
 async fn embed(
     encoder: &dyn Encoder,
-    card: &ModelCard,
     texts: &[String],
+    config: &Config,
     store: Option<&Store>,
 ) -> anyhow::Result<Vec<Embedding>> {
-    let mut known = match store {
+    let card = encoder.model();
+    let stored = match store {
         Some(store) => store.text_embeddings(&card.fingerprint, texts).await?,
         None => vec![None; texts.len()],
     };
-    let missing = texts.iter().zip(&known).filter(|(_, known)| known.is_none());
-    let missing: Vec<String> = missing.map(|(text, _)| text.clone()).collect();
-    if !missing.is_empty() {
-        let embedded = encoder.embed_texts(&missing)?;
-        let new: Vec<_> = missing.into_iter().zip(embedded).collect();
-        if let Some(store) = store {
-            store.record_text_embeddings(&card.fingerprint, &card.name, &new).await?;
-        }
-        let mut new = new.into_iter().map(|(_, embedding)| embedding);
-        known.iter_mut().filter(|slot| slot.is_none()).for_each(|slot| *slot = new.next());
+    let memory = PromptMemory::of(config, &card.fingerprint);
+    let embeddings = completed(&stored, texts, |missing| {
+        completed(&memory.known(missing, card.embedding_dim), missing, |unknown| {
+            let new = encoder.embed_texts(unknown)?;
+            memory.add(unknown.iter().zip(&new));
+            Ok(new)
+        })
+    })?;
+    let new = texts.iter().zip(&embeddings).zip(&stored).filter(|(_, stored)| stored.is_none());
+    let new: Vec<_> = new.map(|((text, found), _)| (text.clone(), found.clone())).collect();
+    if let Some(store) = store.filter(|_| !new.is_empty()) {
+        store.record_text_embeddings(&card.fingerprint, &card.name, &new).await?;
     }
-    known
-        .into_iter()
-        .collect::<Option<_>>()
-        .context("the model answered fewer embeddings than it was asked for")
+    Ok(embeddings)
+}
+
+/// What is known of the texts, and for the others what `find` answers.
+fn completed(
+    known: &[Option<Embedding>],
+    texts: &[String],
+    find: impl FnOnce(&[String]) -> anyhow::Result<Vec<Embedding>>,
+) -> anyhow::Result<Vec<Embedding>> {
+    let missing = texts.iter().zip(known).filter(|(_, known)| known.is_none());
+    let missing: Vec<String> = missing.map(|(text, _)| text.clone()).collect();
+    let found = if missing.is_empty() { Vec::new() } else { find(&missing)? };
+    let mut found = found.into_iter();
+    let each = known.iter().map(|known| known.clone().or_else(|| found.next()));
+    each.collect::<Option<_>>().context("the model answered fewer embeddings than it was asked for")
 }
 
 /// Prompts that are too long for the model, and scoring that its family does not have.

@@ -108,7 +108,7 @@ impl Embedder {
     ) {
         loop {
             // A statement of its own: the lock must not be held while the model runs.
-            let files = self.next_batch(&mut lock(prepared));
+            let files = next_batch(&mut lock(prepared), self.batch, LINGER, &self.monitor);
             let Some(files) = files else { return };
             if self.stop.grace_is_over() {
                 return;
@@ -121,22 +121,27 @@ impl Embedder {
             }
         }
     }
+}
 
-    /// Waits for a file, then a while for others; `None` when there are no more.
-    fn next_batch(&self, prepared: &mut mpsc::Receiver<Prepared>) -> Option<Vec<Prepared>> {
-        let mut waiting = vec![prepared.blocking_recv()?];
-        let (runtime, until) = (Handle::current(), Instant::now() + LINGER);
-        while pictures(&waiting) < self.batch {
-            match runtime.block_on(timeout(PAUSE, prepared.recv())) {
-                Ok(Some(next)) => waiting.push(next),
-                Ok(None) => break,
-                Err(_) if Instant::now() > until => break,
-                Err(_) if self.monitor.preparing.load(Ordering::Relaxed) == 0 => break,
-                Err(_) => {}
-            }
+/// Waits for a file, then a while for others, up to so many pictures; `None` when there are no more.
+fn next_batch(
+    prepared: &mut mpsc::Receiver<Prepared>,
+    most: usize,
+    linger: Duration,
+    monitor: &Monitor,
+) -> Option<Vec<Prepared>> {
+    let mut waiting = vec![prepared.blocking_recv()?];
+    let (runtime, until) = (Handle::current(), Instant::now() + linger);
+    while pictures(&waiting) < most {
+        match runtime.block_on(timeout(PAUSE, prepared.recv())) {
+            Ok(Some(next)) => waiting.push(next),
+            Ok(None) => break,
+            Err(_) if Instant::now() > until => break,
+            Err(_) if monitor.preparing.load(Ordering::Relaxed) == 0 => break,
+            Err(_) => {}
         }
-        Some(waiting)
     }
+    Some(waiting)
 }
 
 fn pictures(waiting: &[Prepared]) -> usize {
@@ -228,4 +233,55 @@ fn as_stored(views: Vec<Embedding>) -> Vec<Embedding> {
         .into_iter()
         .map(|view| Embedding::from_f16_bytes(&view.to_f16_bytes()).unwrap_or(view))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moderation::{ItemId, Sighting};
+    use crate::store::FileStat;
+
+    fn prepared(name: &str) -> Prepared {
+        let hash = None;
+        let facts = PictureFacts {
+            format: "png".to_owned(),
+            width: 1,
+            height: 1,
+            frames: 1,
+            hash,
+            signals: Vec::new(),
+        };
+        Prepared {
+            sighting: Sighting { path: name.into(), root: "/".into() },
+            item: ItemId::of_bytes(name.as_bytes()),
+            stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+            content: Content::Pixels(vec![Pixels { size: 1, rgb: vec![0; 3] }], facts),
+        }
+    }
+
+    /// How many pictures the batch has that begins with the first of two; the second comes when
+    /// the first has waited for long.
+    async fn batch(most: usize, being_prepared: u64) -> Option<usize> {
+        let monitor = Arc::<Monitor>::default();
+        monitor.preparing.store(being_prepared, Ordering::Relaxed);
+        let (send, mut receive) = mpsc::channel(2);
+        send.send(prepared("first")).await.expect("taken");
+        let mut batching = tokio::task::spawn_blocking(move || {
+            next_batch(&mut receive, most, Duration::from_hours(1), &monitor).map(|all| all.len())
+        });
+        tokio::select! {
+            ended = &mut batching => return ended.expect("no panic"),
+            () = tokio::time::sleep(PAUSE * 30) => {}
+        }
+        send.send(prepared("second")).await.expect("taken");
+        drop(send);
+        batching.await.expect("no panic")
+    }
+
+    #[tokio::test]
+    async fn a_picture_waits_for_those_on_their_way_and_for_no_others() {
+        assert_eq!(batch(8, 1).await, Some(2), "one more was being decoded");
+        assert_eq!(batch(1, 1).await, Some(1), "the batch was full");
+        assert_eq!(batch(8, 0).await, Some(1), "nobody knew of another");
+    }
 }

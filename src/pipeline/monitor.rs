@@ -16,7 +16,7 @@ pub struct Monitor {
     /// Of these, how many need not be judged: judged before, or no pictures.
     pub passed: AtomicU64,
     /// Files that are being read and decoded now.
-    pub preparing: AtomicU64,
+    pub(super) preparing: AtomicU64,
     /// Files judged and written down.
     pub judged: AtomicU64,
     /// Of these, how many need a person.

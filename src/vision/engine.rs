@@ -222,9 +222,9 @@ pub fn start(found: &FoundEngine) -> Result<Engine, VisionError> {
 /// Opens a model on the engine.
 ///
 /// # Errors
-/// Those of the tokenizer and of loading a network; [`VisionError::NoSuchTensor`] and
-/// [`VisionError::UnknownInput`] when a network's inputs or outputs do not fit;
-/// [`VisionError::NoCuda`] when a CUDA device was asked for and can't be had.
+/// Those of the tokenizer, and where the network for pictures is opened at once those of loading it:
+/// [`VisionError::NoSuchTensor`] and [`VisionError::UnknownInput`] when its inputs or outputs do not
+/// fit; [`VisionError::NoCuda`] when a CUDA device was asked for and can't be had.
 pub fn open(
     model: &Model,
     engine: &Engine,

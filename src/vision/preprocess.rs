@@ -132,6 +132,11 @@ pub(crate) fn resampled(
 }
 
 impl ImageSpec {
+    /// Bytes of one picture's [`Pixels`].
+    pub fn bytes(&self) -> usize {
+        (self.size as usize).pow(2) * 3
+    }
+
     /// Resizes a picture to the square; channels stay apart (alpha is one like the others).
     ///
     /// `None` when the buffer does not have the length that it says, or a side is 0.

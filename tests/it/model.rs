@@ -330,8 +330,12 @@ fn use_writes_one_line_and_remove_takes_only_what_is_not_in_use() {
     assert_eq!(doctor.json_lines()[0]["model"], "tiny (siglip, 16 dimensions)");
     let in_use = workspace.run(&["model", "remove", "tiny"]).expect_code(64);
     assert!(in_use.err().contains("model use builtin"), "{}", in_use.err());
+    workspace.run(&["score", "x.png"]).expect_code(1);
+    let remembered = || fs::read_dir(workspace.data().join("prompts")).expect("there").count();
+    assert_eq!(remembered(), 1);
     workspace.run(&["model", "use", "builtin"]).expect_code(0);
     workspace.run(&["model", "remove", "tiny"]).expect_code(0);
+    assert_eq!(remembered(), 0, "what it made of prompts goes with it");
     assert_eq!(fs::read_dir(workspace.data().join("models")).expect("there").count(), 0);
     let listed = workspace.run(&["model", "list", "--format", "json"]).expect_code(0).json_lines();
     assert_eq!(listed.len(), 1);

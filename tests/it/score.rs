@@ -211,3 +211,33 @@ fn the_table_is_for_people() {
     let ran = run(command).expect_code(0);
     assert!(ran.out().contains("probability") && ran.out().contains("a cat"), "{}", ran.out());
 }
+
+#[test]
+fn prompts_are_embedded_once_on_a_machine() {
+    let workspace = Workspace::with_one_policy();
+    let picture = workspace.upload("page.png", png(&page(1)));
+    let scored = || score(&workspace, &[&picture], &[]).json_lines()[0]["policies"].clone();
+    let files = || -> Vec<PathBuf> {
+        let folder = std::fs::read_dir(workspace.data().join("prompts")).expect("a folder");
+        folder.map(|entry| entry.expect("an entry").path()).collect()
+    };
+    let first = scored();
+    let [file] = &files()[..] else { panic!("one model, one file: {:?}", files()) };
+    let lines = std::fs::read_to_string(file).expect("read");
+    assert_eq!(scored(), first);
+    assert_eq!(std::fs::read_to_string(file).expect("read"), lines, "nothing was embedded again");
+    // What is remembered is what is used: here every prompt is made to look like the first.
+    let texts: Vec<Value> = lines.lines().flat_map(serde_json::from_str).collect();
+    let alike: Vec<String> = texts
+        .iter()
+        .map(|line: &Value| {
+            serde_json::json!({"text": line["text"], "vector": texts[0]["vector"]}).to_string()
+        })
+        .collect();
+    std::fs::write(file, alike.join("\n")).expect("written");
+    assert_ne!(scored(), first);
+    // What can't be read is embedded again, and remembered again.
+    std::fs::write(file, "torn").expect("written");
+    assert_eq!(scored(), first);
+    assert!(std::fs::read_to_string(file).expect("read").len() > lines.len());
+}

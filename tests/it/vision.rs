@@ -225,13 +225,11 @@ fn errors_name_what_does_not_fit(engine: &engine::Engine) {
     let refused = |change: &dyn Fn(&str) -> String| {
         fs::write(&path, change(&yaml)).expect("written");
         let model = model::load_dir(folder.path()).expect("a good description");
-        match engine::open(&model, engine, EngineOptions::default()) {
-            Ok(encoder) => encoder
-                .embed_images(&[stripes(1)])
-                .expect_err("what it answers does not fit")
-                .to_string(),
-            Err(error) => error.to_string(),
-        }
+        let embedded = engine::open(&model, engine, EngineOptions::default()).and_then(|encoder| {
+            encoder.embed_images(&[stripes(1)])?;
+            encoder.embed_texts(&["a cat".to_owned()])
+        });
+        embedded.expect_err("what it answers does not fit").to_string()
     };
     let text = refused(&|yaml| format!("{yaml}\noutputs: {{image_embeds: vector}}\n"));
     assert!(text.contains("vector") && text.contains("image_embeds"), "{text}");

@@ -83,7 +83,7 @@ pub(super) async fn run(args: &LearnArgs, config: &Config) -> anyhow::Result<Exi
     let ids: Vec<PolicyId> = files.iter().map(|file| file.policy.id.clone()).collect();
     let (classifiers, card, mut by_policy) = if let Some(dir) = &args.from {
         let (encoder, _) = workspace::encoder(config)?;
-        let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+        let classifiers = workspace::classifiers(encoder.as_ref(), &files, config, None).await?;
         let examples = examples::of_folder(dir, config, encoder.as_ref(), &all, &ids)?;
         (classifiers, encoder.model().clone(), examples)
     } else {

@@ -132,7 +132,7 @@ pub(super) async fn measure(
     decoders: &Arc<DecoderPool>,
     labels: &Labels,
 ) -> anyhow::Result<Adapted> {
-    let classifiers = workspace::classifiers(encoder, &chosen.files, None).await?;
+    let classifiers = workspace::classifiers(encoder, &chosen.files, config, None).await?;
     let seen = views(config, encoder, decoders, labels);
     let pictures = labels.pictures.iter().map(|picture| {
         let class = picture.class.map(|class| labels.classes[class].name.as_str());

@@ -79,7 +79,7 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
     };
     must_be_policies(&args.only, &files)?;
     let (encoder, _) = workspace::encoder(config)?;
-    let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+    let classifiers = workspace::classifiers(encoder.as_ref(), &files, config, None).await?;
     let card = encoder.model().clone();
     let mut pictures = Vec::new();
     let decoders = workspace::decoders(config)?;

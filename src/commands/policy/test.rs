@@ -68,7 +68,7 @@ pub(super) async fn run(args: &TestArgs, config: &Config) -> anyhow::Result<Exit
     let ids: Vec<&str> = files.iter().map(|file| file.policy.id.as_str()).collect();
     let folders = sorted_folders(&args.dir, &ids)?;
     let (encoder, _) = workspace::encoder(config)?;
-    let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+    let classifiers = workspace::classifiers(encoder.as_ref(), &files, config, None).await?;
     let decoders = workspace::decoders(config)?;
     let mut all = Vec::new();
     for classifier in &classifiers {

@@ -25,15 +25,17 @@ pub(super) struct Towers {
     /// Images that can go through at the same time.
     lanes: usize,
     image: Slot,
-    /// Given up when pictures come: texts are embedded once, pictures all day.
+    /// Opened for the first text that nobody remembers, given up when pictures come: texts are
+    /// embedded once, pictures all day.
     text: Slot,
 }
 
-/// A network, opened at once where it is small, on first use where it is large: two large networks
-/// that load at the same time need twice their bytes at the same time.
+/// A network once it is opened.
 type Slot = Mutex<Option<Arc<Lanes>>>;
 
-/// Two networks that take no more bytes than this are opened at once.
+/// A network for pictures that takes no more bytes than this is opened at once, as is one for a GPU:
+/// what is wrong with it shows early. A larger one waits until the texts have gone through theirs,
+/// because both together need twice the memory.
 const SMALL: u64 = 256 << 20;
 
 /// All lanes' copies of a network may take so many bytes: two of a ViT-B. A network that leaves no
@@ -42,8 +44,8 @@ const MAX_COPIES: u64 = 768 << 20;
 
 /// The sessions of one network that may run at the same time, one a core: threads that share a
 /// network meet at each of its layers and wait for the slowest (a sixth of the time of ViT-B/32 on
-/// two cores). A large network has one session on ONNX Runtime, which is parallel inside; tract
-/// computes on one thread only.
+/// two cores). A large network and that for texts have one session on ONNX Runtime, which is parallel
+/// inside; tract computes on one thread only.
 struct Lanes {
     names: Names,
     free: Mutex<Vec<Session>>,
@@ -79,23 +81,18 @@ impl Towers {
             batch: options.batch.max(1),
             ..options
         };
-        let open = |tower| Lanes::open(model, engine, options, tower);
-        let towers = [Tower::Image, Tower::Text];
-        let bytes = towers.iter().filter_map(|tower| model.files.network(*tower).bytes());
-        let (image, text) = if bytes.sum::<u64>() <= SMALL {
-            let _loading = LargeBlocksGoBack::start();
-            let lanes = side_by_side(towers.map(|tower| move || open(tower)));
-            let mut lanes = lanes.into_iter().collect::<Result<Vec<_>, _>>()?;
-            let (text, image) = (lanes.remove(1), lanes.remove(0));
-            (Some(Arc::new(image)), Some(Arc::new(text)))
-        } else {
-            (None, None)
-        };
         let network = model.files.network(Tower::Image);
+        let small = network.bytes().is_some_and(|bytes| bytes <= SMALL);
+        let image = (small || options.device == Device::Cuda)
+            .then(|| {
+                let _loading = LargeBlocksGoBack::start();
+                Lanes::open(model, engine, options, Tower::Image).map(Arc::new)
+            })
+            .transpose()?;
         Ok(Self {
-            lanes: count_lanes(engine, options, &network),
+            lanes: count_lanes(engine, options, &network, Tower::Image),
             image: Mutex::new(image),
-            text: Mutex::new(text),
+            text: Mutex::default(),
             model: model.clone(),
             engine: engine.clone(),
             options,
@@ -121,9 +118,9 @@ impl Encoder for Towers {
     fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
         *lock(&self.text) = None;
         let expected = self.model.card.image.size;
-        let area = (expected as usize).pow(2);
-        if let Some(other) = pictures.iter().find(|p| p.size != expected || p.rgb.len() != area * 3)
-        {
+        let bytes = self.model.card.image.bytes();
+        let fits = |p: &&Pixels| p.size == expected && p.rgb.len() == bytes;
+        if let Some(other) = pictures.iter().find(|picture| !fits(picture)) {
             return Err(VisionError::PictureSize { found: other.size, expected });
         }
         let (dim, spec) = (self.model.card.embedding_dim, &self.model.card.image);
@@ -183,14 +180,14 @@ impl Towers {
 }
 
 /// How many sessions of a network may run at the same time.
-fn count_lanes(engine: &Engine, options: EngineOptions, network: &Network) -> usize {
+fn count_lanes(engine: &Engine, options: EngineOptions, network: &Network, tower: Tower) -> usize {
     let room = MAX_COPIES / network.bytes().unwrap_or(u64::MAX).max(1);
-    match options.device {
-        Device::Cuda => 1,
-        Device::Auto | Device::Cpu if matches!(engine.found, FoundEngine::Tract { .. }) => {
-            options.threads
-        }
-        Device::Auto | Device::Cpu => usize::try_from(room).unwrap_or(1).clamp(1, options.threads),
+    match (options.device, tower) {
+        (Device::Cuda, _) => 1,
+        _ if matches!(engine.found, FoundEngine::Tract { .. }) => options.threads,
+        // Texts are few, and a second copy would take longer to load than it spares.
+        (_, Tower::Text) => 1,
+        (_, Tower::Image) => usize::try_from(room).unwrap_or(1).clamp(1, options.threads),
     }
 }
 
@@ -212,7 +209,7 @@ impl Lanes {
             source,
         };
         let network = model.files.network(tower);
-        let count = count_lanes(engine, options, &network);
+        let count = count_lanes(engine, options, &network, tower);
         // Rather one thread too many than an idle core.
         let threads = options.threads.div_ceil(count);
         let options = EngineOptions { threads, ..options };

@@ -139,7 +139,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         named.split(|byte| *byte == 0).filter(|name| !name.is_empty()).map(path).collect();
     let files = workspace::written_policies(config)?;
     let (encoder, engine) = workspace::encoder(config)?;
-    let classifiers = workspace::classifiers(encoder.as_ref(), &files, None).await?;
+    let classifiers = workspace::classifiers(encoder.as_ref(), &files, config, None).await?;
     let start_seconds = started.elapsed().as_secs_f64();
     let judging = Instant::now();
     let mut out = io::stdout().lock();
