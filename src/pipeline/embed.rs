@@ -106,9 +106,10 @@ impl Embedder {
         prepared: &Shared<mpsc::Receiver<Prepared>>,
         judged: &mpsc::Sender<Judged>,
     ) {
+        let lanes = self.encoder.lanes();
         loop {
             // A statement of its own: the lock must not be held while the model runs.
-            let files = next_batch(&mut lock(prepared), self.batch, LINGER, &self.monitor);
+            let files = next_batch(&mut lock(prepared), self.batch, lanes, LINGER, &self.monitor);
             let Some(files) = files else { return };
             if self.stop.grace_is_over() {
                 return;
@@ -124,14 +125,21 @@ impl Embedder {
 }
 
 /// Waits for a file, then a while for others, up to so many pictures; `None` when there are no more.
+///
+/// What is left at the end is shared out among the lanes in shrinking parts (guided
+/// self-scheduling, Polychronopoulos and Kuck 1987), so that none rests while another has a whole
+/// batch: seconds with a large model.
 fn next_batch(
     prepared: &mut mpsc::Receiver<Prepared>,
     most: usize,
+    lanes: usize,
     linger: Duration,
     monitor: &Monitor,
 ) -> Option<Vec<Prepared>> {
     let mut waiting = vec![prepared.blocking_recv()?];
     let (runtime, until) = (Handle::current(), Instant::now() + linger);
+    let left = if prepared.is_closed() { prepared.len() + 1 } else { usize::MAX };
+    let most = most.min(left.div_ceil(lanes));
     while pictures(&waiting) < most {
         match runtime.block_on(timeout(PAUSE, prepared.recv())) {
             Ok(Some(next)) => waiting.push(next),
@@ -267,7 +275,8 @@ mod tests {
         let (send, mut receive) = mpsc::channel(2);
         send.send(prepared("first")).await.expect("taken");
         let mut batching = tokio::task::spawn_blocking(move || {
-            next_batch(&mut receive, most, Duration::from_hours(1), &monitor).map(|all| all.len())
+            next_batch(&mut receive, most, 2, Duration::from_hours(1), &monitor)
+                .map(|all| all.len())
         });
         tokio::select! {
             ended = &mut batching => return ended.expect("no panic"),
@@ -283,5 +292,24 @@ mod tests {
         assert_eq!(batch(8, 1).await, Some(2), "one more was being decoded");
         assert_eq!(batch(1, 1).await, Some(1), "the batch was full");
         assert_eq!(batch(8, 0).await, Some(1), "nobody knew of another");
+    }
+
+    #[tokio::test]
+    async fn the_last_pictures_are_shared_out_among_the_lanes() {
+        let batches = async |count: usize, lanes: usize| -> Vec<usize> {
+            let (send, mut receive) = mpsc::channel(32);
+            for _ in 0..count {
+                send.send(prepared("one")).await.expect("taken");
+            }
+            drop(send);
+            let batching = tokio::task::spawn_blocking(move || {
+                let next = || next_batch(&mut receive, 8, lanes, LINGER, &Monitor::default());
+                std::iter::from_fn(next).map(|batch| batch.len()).collect()
+            });
+            batching.await.expect("no panic")
+        };
+        assert_eq!(batches(20, 1).await, [8, 8, 4]);
+        assert_eq!(batches(20, 2).await, [8, 6, 3, 2, 1]);
+        assert_eq!(batches(3, 8).await, [1, 1, 1]);
     }
 }
