@@ -53,9 +53,10 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
     let card = encoder.model().clone();
     let decoders = workspace::decoders(config)?;
     let mut code = ExitCode::Clean;
-    let mut printed = Ok(());
+    let (mut printed, mut pictures) = (Ok(()), 0);
     let batch = config.engine.batch;
     judge_named(encoder.as_ref(), &classifiers, &decoders, batch, &args.images, |judged| {
+        pictures += 1;
         if judged.verdict.outcome > Outcome::Allow {
             code = ExitCode::Flagged;
         }
@@ -64,7 +65,16 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
         }
     });
     printed?;
+    tell_if_none(pictures, &args.images);
     Ok(code)
+}
+
+/// A folder without a picture in it was perhaps not the one that was meant.
+fn tell_if_none(pictures: usize, named: &[PathBuf]) {
+    if pictures == 0 {
+        let folders: Vec<_> = named.iter().map(|path| escape_path(path)).collect();
+        tracing::warn!("there is no picture in {}", folders.join(", "));
+    }
 }
 
 fn print_verdict(format: OutputFormat, judged: &Judged, card: &ModelCard) -> io::Result<()> {
@@ -120,8 +130,9 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
     }
     let texts = encoder.embed_texts(&args.prompts)?;
     let decoders = workspace::decoders(config)?;
-    let mut code = ExitCode::Clean;
+    let (mut code, mut pictures) = (ExitCode::Clean, 0);
     for path in pictures_named(&args.images) {
+        pictures += 1;
         let (item, view) = reference_view(&path, &card, &decoders)?;
         let scored = view.and_then(|pixels| {
             let embedded = encoder.embed_images(&[pixels]);
@@ -137,6 +148,7 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
         }
         print_prompts(args.format, &path, item, &card, &scored)?;
     }
+    tell_if_none(pictures, &args.images);
     Ok(code)
 }
 

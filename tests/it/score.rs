@@ -189,6 +189,17 @@ fn folders_are_gone_through_with_prompts_as_well() {
 }
 
 #[test]
+fn a_folder_without_pictures_is_told() {
+    let workspace = Workspace::with_one_policy();
+    workspace.upload("notes.txt", "no picture");
+    for prompts in [&[] as &[&str], &["--prompt", "a cat"]] {
+        let ran = score(&workspace, &[&workspace.uploads()], prompts).expect_code(0);
+        assert_eq!(ran.out(), "");
+        assert!(ran.err().contains("there is no picture in"), "{}", ran.err());
+    }
+}
+
+#[test]
 fn a_prompt_that_is_too_long_is_refused_and_never_cut() {
     let workspace = Workspace::with_one_policy();
     let picture = workspace.upload("a.png", png(&meadow(1)));
