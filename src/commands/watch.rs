@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use clap::Args;
+use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tracing::{info, warn};
 
@@ -18,8 +19,8 @@ use crate::exit_code::ExitCode;
 use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
 use crate::pipeline::{
-    self, Actor, Excluded, Judging, Monitor, OnVerdict, SettleTimes, Source, Stages, WatchTimes,
-    Watching,
+    self, Actor, Excluded, Judging, Monitor, OnVerdict, PipelineError, SettleTimes, Source, Stages,
+    WatchTimes, Watching,
 };
 use crate::policy_file::PolicyFile;
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
@@ -236,14 +237,18 @@ impl Run {
         let progress =
             Progress::start(Arc::clone(&self.monitor), Doing::Judging, quiet, self.json_log);
         let acting = self.actor.clone().start();
-        let running =
-            async { tokio::join!(opening.open(&self.engine), pipeline::run(source, stages, told)) };
-        let (opened, ended) = tokio::select! {
-            both = running => both,
+        // On a thread of its own: a large model computes for seconds before it is ready, in which
+        // the run can be stopped.
+        let (engine, runtime) = (Arc::clone(&self.engine), Handle::current());
+        let opening = tokio::task::spawn_blocking(move || runtime.block_on(opening.open(&engine)));
+        let ended = tokio::select! {
+            ended = pipeline::run(source, stages, told) => ended,
             _ = twice.recv() => bail!("ended at once; what was not written down is judged again at the next start"),
         };
         acting.end().await;
-        opened?;
+        if matches!(ended, Err(PipelineError::NothingToJudgeWith)) {
+            opening.await??;
+        }
         // What the last verdicts wish for; what is interrupted here is done at the next start.
         self.actor.carry_out_due().await?;
         drop(progress);
@@ -318,14 +323,11 @@ struct Opening {
 impl Opening {
     async fn open(self, engine: &OnceLock<String>) -> anyhow::Result<()> {
         let Self { config, model, files, store, give } = self;
-        let own = config.clone();
-        let opened = tokio::task::spawn_blocking(move || workspace::encoder_of(&own, &model)).await;
-        let (encoder, found) = opened??;
+        let (encoder, found) = workspace::encoder_of(&config, &model)?;
         let classifiers =
             workspace::classifiers(encoder.as_ref(), &files, &config, Some(&store)).await?;
         let encoder: Arc<dyn Encoder> = encoder.into();
-        let pictures = Arc::clone(&encoder);
-        tokio::task::spawn_blocking(move || pictures.open_for_pictures()).await??;
+        encoder.open_for_pictures()?;
         let card = encoder.model();
         let policies: Vec<_> = files.iter().map(|file| Arc::clone(&file.policy)).collect();
         let judged_by = store.begin_judging(&card.fingerprint, &card.name, &policies).await?;

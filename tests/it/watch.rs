@@ -210,6 +210,16 @@ fn status_tells_a_running_watcher_and_a_second_one_is_refused() {
 }
 
 #[test]
+fn who_stops_it_before_the_model_is_ready_does_not_wait_for_the_model() {
+    // The prompts of all the starter policies take seconds.
+    let workspace = Workspace::new();
+    let mut watcher = Running::watch(&workspace, &[]);
+    watcher.signal(Signal::INT);
+    assert_eq!(watcher.ended(PATIENCE).code(), Some(0), "{}", watcher.err());
+    assert!(!watcher.err().contains("ready"), "{}", watcher.err());
+}
+
+#[test]
 fn a_watcher_makes_the_folder_that_is_not_there_yet() {
     let workspace = Workspace::with_one_policy();
     fs::remove_dir(workspace.uploads()).expect("removed");
