@@ -250,13 +250,12 @@ mod tests {
     use crate::store::FileStat;
 
     fn prepared(name: &str) -> Prepared {
-        let hash = None;
         let facts = PictureFacts {
             format: "png".to_owned(),
             width: 1,
             height: 1,
             frames: 1,
-            hash,
+            hash: None,
             signals: Vec::new(),
         };
         Prepared {
