@@ -1,17 +1,19 @@
 //! How fast `modtool scan` is, beside what the machine could do: `just bench`.
 //!
-//! Everything is measured in one run, in turn, three times, because machines differ and are noisy;
-//! the figure that counts is the ratio of the means. The ideal is what the cores could do if they
-//! did nothing but hash, decode and encode: `cores / (hash + decode + encode)`, the costs measured
-//! one by one, on one thread of a core while the other cores measure theirs. `start` is what a scan
-//! of one picture takes in a new workspace (engine, model, decoders, tables; the prompts were embedded
-//! on this machine before); `steady` is the ratio without it, which is what a watcher does all day.
+//! The ideal is what the cores could do if they did nothing but hash, decode and encode:
+//! `cores / (hash + decode + encode)`, the costs measured one by one, on one thread of a core while
+//! the other cores measure theirs. Machines differ, and a shared one is faster in one minute than
+//! in the next, so every scan has a reading of the ideal right before it and right after it, and
+//! is compared with the mean of the two; `ratio` is the mean of a number of rounds, `low` and `high`
+//! their range. `start` is what a scan of one picture takes in a new workspace (engine, model,
+//! decoders, tables; the prompts were embedded on this machine before); `steady` is the ratio
+//! without it, which is what a watcher does all day.
 //!
 //! `MODTOOL_BENCH_MODEL=FOLDER` measures with that model (a fifth of the small pictures then, and
 //! ONNX Runtime only); `benches/models/make_models.py` and `modtool model add` make such folders.
 //!
 //! `--small` takes a tenth of the pictures, which shows that the benchmark works and little else;
-//! `--large-pictures` only those of 12 megapixels; `--once` measures one round instead of three.
+//! `--large-pictures` only those of 12 megapixels, `--rounds 1` measures one round instead of five.
 //!
 //! `--encode cpu` or `--encode cuda` measures the image tower alone instead, in batches of several
 //! sizes; `MODTOOL_BENCH_LIBRARY` names the ONNX Runtime to use.
@@ -43,7 +45,11 @@ fn main() -> Answer<()> {
     match arguments.iter().position(|argument| argument == BARE) {
         Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
         None => {
-            compare(&|word| arguments.iter().any(|given| given == word), bench_model().is_some())
+            let rounds = match arguments.iter().position(|argument| argument == "--rounds") {
+                Some(at) => arguments.get(at + 1).ok_or("--rounds takes a number")?.parse()?,
+                None => ROUNDS,
+            };
+            compare(&|word| arguments.iter().any(|given| given == word), rounds)
         }
     }
 }
@@ -96,7 +102,8 @@ fn model_to_measure() -> Answer<model::Model> {
     })
 }
 
-fn compare(asked_for: &dyn Fn(&str) -> bool, with_model: bool) -> Answer<()> {
+fn compare(asked_for: &dyn Fn(&str) -> bool, rounds: usize) -> Answer<()> {
+    let with_model = bench_model().is_some();
     let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("bench-pictures");
     let share = if asked_for("--small") { 10 } else { 1 };
     let small_share = if with_model { 5 * share } else { share };
@@ -108,13 +115,15 @@ fn compare(asked_for: &dyn Fn(&str) -> bool, with_model: bool) -> Answer<()> {
     let cores = std::thread::available_parallelism()?.get();
     println!("{cores} cores; pictures a second, and milliseconds of one core for each picture\n");
     println!(
-        "{:<20} {:<12} {:>8} {:>8} {:>8} {:>6} {:>6} {:>7}   {:>6} {:>7} {:>7}   {:>9}",
+        "{:<20} {:<12} {:>8} {:>8} {:>8} {:>6} {:>6} {:>6} {:>6} {:>7}   {:>6} {:>7} {:>7}   {:>9}",
         "set",
         "engine",
         "scan",
         "uncaged",
         "ideal",
         "ratio",
+        "low",
+        "high",
         "steady",
         "start s",
         "hash",
@@ -125,74 +134,87 @@ fn compare(asked_for: &dyn Fn(&str) -> bool, with_model: bool) -> Answer<()> {
     let engines: &[_] = if with_model { &["onnxruntime"] } else { &["onnxruntime", "tract"] };
     for engine in engines {
         for (name, set) in &sets {
-            let rounds = if asked_for("--once") { 1 } else { ROUNDS };
             let Some(row) = Row::measure(engine, set, rounds)? else {
                 println!("{name:<20} {engine:<12} skipped: the engine was not found");
                 continue;
             };
-            let ideal = cores as f64 / (row.bare.hash + row.bare.decode + row.bare.encode);
-            let steady = (row.count - 1.0) / (row.caged - row.start);
-            let rate = row.count / row.caged;
-            println!(
-                "{:<20} {:<12} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {:>6.2} {:>7.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
-                name,
-                engine,
-                rate,
-                row.count / row.uncaged,
-                ideal,
-                rate / ideal,
-                steady / ideal,
-                row.start,
-                row.bare.hash * 1e3,
-                row.bare.decode * 1e3,
-                row.bare.encode * 1e3,
-                row.peak_mib
-            );
+            row.print(name, engine)?;
         }
     }
     Ok(())
 }
 
-/// How often everything is measured, in turn: a shared machine is faster in one minute than in the
-/// next, by a fifth and more, and what is compared must see the same minutes.
-const ROUNDS: usize = 3;
+/// How often everything is measured, unless one says.
+const ROUNDS: usize = 5;
 
-/// Means of the rounds; seconds of a scan of the whole set, and of one picture.
-#[derive(Debug, Clone, Copy)]
+/// What the rounds gave; rates in pictures a second.
+#[derive(Debug, Default)]
 struct Row {
-    count: f64,
-    bare: Bare,
-    caged: f64,
-    uncaged: f64,
-    start: f64,
+    /// Readings of the ideal: one before the first scan, and one after each.
+    bare: Vec<Bare>,
+    caged: Vec<f64>,
+    uncaged: Vec<f64>,
+    /// Seconds of a scan of one picture.
+    start: Vec<f64>,
+    /// Rate of a scan, and without its start, as parts of the ideal around it.
+    ratio: Vec<f64>,
+    steady: Vec<f64>,
     /// The highest.
     peak_mib: f64,
 }
 
 impl Row {
     fn measure(engine: &str, set: &Path, rounds: usize) -> Answer<Option<Self>> {
-        let one = one_of(set)?;
-        let (mut bare, mut caged, mut uncaged, mut start) = (vec![], vec![], vec![], vec![]);
-        for _ in 0..rounds {
-            let Some(costs) = bare_costs_on_every_core(engine, set)? else { return Ok(None) };
-            if bare.is_empty() {
-                // The prompts are embedded once on a machine.
-                scan(engine, tempfile::tempdir()?.path(), "required")?;
+        let (one, count) = (one_of(set)?, files_of(set)?.len() as f64);
+        let mut row = Self::default();
+        let Some(first) = bare_costs_on_every_core(engine, set)? else { return Ok(None) };
+        row.bare.push(first);
+        // The prompts are embedded once on a machine.
+        scan(engine, tempfile::tempdir()?.path(), "required")?;
+        for round in 0..rounds {
+            let start = scan(engine, &one, "required")?.seconds;
+            row.start.push(start);
+            // Neither is always the first.
+            let both = if round % 2 == 0 { ["required", "off"] } else { ["off", "required"] };
+            for sandbox in both {
+                let scan = scan(engine, set, sandbox)?;
+                let after = bare_costs_on_every_core(engine, set)?.ok_or("the engine has gone")?;
+                let before = row.bare[row.bare.len() - 1];
+                row.bare.push(after);
+                if sandbox == "off" {
+                    row.uncaged.push(count / scan.seconds);
+                    continue;
+                }
+                let ideal = Bare::mean_of(&[before, after]).ideal()?;
+                row.caged.push(count / scan.seconds);
+                row.ratio.push(count / scan.seconds / ideal);
+                row.steady.push((count - 1.0) / (scan.seconds - start) / ideal);
+                row.peak_mib = row.peak_mib.max(scan.peak_mib);
+                eprintln!("  {:.1} beside {ideal:.1}", count / scan.seconds);
             }
-            bare.push(costs);
-            caged.push(scan(engine, set, "required")?);
-            start.push(scan(engine, &one, "required")?);
-            uncaged.push(scan(engine, set, "off")?);
         }
-        let seconds = |scans: &[Scan]| average(scans.iter().map(|scan| scan.seconds));
-        Ok(Some(Self {
-            count: files_of(set)?.len() as f64,
-            bare: Bare::mean_of(&bare),
-            caged: seconds(&caged),
-            uncaged: seconds(&uncaged),
-            start: seconds(&start),
-            peak_mib: caged.iter().map(|scan| scan.peak_mib).fold(0.0, f64::max),
-        }))
+        Ok(Some(row))
+    }
+
+    fn print(&self, set: &str, engine: &str) -> Answer<()> {
+        let mean = |numbers: &[f64]| average(numbers.iter().copied());
+        let bare = Bare::mean_of(&self.bare);
+        println!(
+            "{set:<20} {engine:<12} {:>8.1} {:>8.1} {:>8.1} {:>6.2} {:>6.2} {:>6.2} {:>6.2} {:>7.2}   {:>6.2} {:>7.2} {:>7.2}   {:>9.0}",
+            mean(&self.caged),
+            mean(&self.uncaged),
+            bare.ideal()?,
+            mean(&self.ratio),
+            self.ratio.iter().copied().fold(f64::INFINITY, f64::min),
+            self.ratio.iter().copied().fold(0.0, f64::max),
+            mean(&self.steady),
+            mean(&self.start),
+            bare.hash * 1e3,
+            bare.decode * 1e3,
+            bare.encode * 1e3,
+            self.peak_mib
+        );
+        Ok(())
     }
 }
 
@@ -233,6 +255,12 @@ fn bare_costs_on_every_core(engine: &str, set: &Path) -> Answer<Option<Bare>> {
 }
 
 impl Bare {
+    /// Pictures a second of all cores, if they did nothing else.
+    fn ideal(&self) -> Answer<f64> {
+        let cores = std::thread::available_parallelism()?.get();
+        Ok(cores as f64 / (self.hash + self.decode + self.encode))
+    }
+
     fn mean_of(all: &[Self]) -> Self {
         Self {
             hash: average(all.iter().map(|bare| bare.hash)),
@@ -241,6 +269,9 @@ impl Bare {
         }
     }
 }
+
+/// About how many pictures of a set the bare costs are measured with.
+const SAMPLE: usize = 60;
 
 /// Prints the three costs, or nothing when there is no such engine.
 fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
@@ -254,7 +285,7 @@ fn bare_costs(engine: &str, set: &Path) -> Answer<()> {
     let all = files_of(set)?;
     // Enough for a stable mean, and it fits in memory. The step shares no factor with the cycles
     // of sizes and formats (5 and 10), so that the sample is made up like the set.
-    let step = (1..=all.len() / 200).rev().find(|step| step % 2 != 0 && step % 5 != 0);
+    let step = (1..=all.len() / SAMPLE).rev().find(|step| step % 2 != 0 && step % 5 != 0);
     let files: Vec<Vec<u8>> =
         all.iter().step_by(step.unwrap_or(1)).map(std::fs::read).collect::<Result<_, _>>()?;
     let (hash, _) = mean(&files, |bytes| ItemId::of_bytes(bytes));
