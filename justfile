@@ -23,7 +23,7 @@ smoke:
     cargo build --release --locked
     .ci/smoke target/release/modtool
 
-# Pictures a second of `scan` on both engines, beside what the machine could do (20 minutes)
+# Pictures a second of `scan` on both engines, beside what the machine could do (25 minutes)
 bench:
     cargo bench --bench end_to_end
 

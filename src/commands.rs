@@ -55,7 +55,7 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, printable};
 use crate::policy_file::PolicyProblems;
 use crate::telemetry::{self, Telemetry};
-use crate::vision::sandbox::CHILD_SUBCOMMAND;
+use crate::vision::sandbox::{CHILD_SUBCOMMAND, compute_in_background};
 
 /// Finds the pictures that break your rules, here on this machine, and puts them before a person
 #[derive(Debug, Parser)]
@@ -147,6 +147,10 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     }
     no_reports::forbid_reports()?;
     let config = Config::resolve(&cli.options)?;
+    if matches!(cli.command, Command::Watch(_) | Command::Scan(_)) {
+        // Before there are threads, which take it over.
+        compute_in_background();
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let code = runtime.block_on(async {
         match cli.command {

@@ -10,7 +10,7 @@
 mod attack;
 mod cage;
 mod child;
-mod heap;
+mod process;
 mod wire;
 
 use std::fmt;
@@ -37,7 +37,8 @@ use wire::{HELLO, Hello, REPLY_HEAD, ReplyHead, Request, Wish};
 pub use attack::Attack;
 pub use cage::CageError;
 pub use child::{ChildError, ChildRole, live_as_child};
-pub(super) use heap::LargeBlocksGoBack;
+pub(super) use process::LargeBlocksGoBack;
+pub use process::compute_in_background;
 
 /// The hidden subcommand that a child is started with, followed by its role.
 pub const CHILD_SUBCOMMAND: &str = "__decode";

@@ -74,8 +74,8 @@ const TABLE: &[Row] = &[
             ("vision/model/hub", &["ureq", "sha1"]),
             // The walls around a decoding child.
             ("vision/sandbox/cage", &["landlock", "libc", "seccompiler"]),
-            // The heap's settings, which have no other door.
-            ("vision/sandbox/heap", &["libc"]),
+            // Settings of this process that have no other door: its heap, how it is scheduled.
+            ("vision/sandbox/process", &["libc"]),
         ],
     },
     // `sha2`: the hash that names a set of policies.

@@ -144,6 +144,31 @@ fn listens(watcher: &Running) -> bool {
     })
 }
 
+/// What else runs on the machine goes first.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_watcher_computes_in_the_background() {
+    /// `SCHED_BATCH`, the 41st field of proc(5)'s `stat`; the second is the name in brackets.
+    const BATCH: &str = "3";
+    let workspace = Workspace::with_one_policy();
+    let mut watcher = Running::watch(&workspace, &[]);
+    let bytes = png(&page(1));
+    let wanted = BTreeMap::from([(workspace.upload("a.png", &bytes), bytes.clone())]);
+    until_judged(&workspace, &wanted);
+    let policy_of = |thread: &Path| {
+        let stat = fs::read_to_string(thread.join("stat")).ok()?;
+        stat.rsplit(')').next()?.split_whitespace().nth(38).map(str::to_owned)
+    };
+    let folder = format!("/proc/{}/task", watcher.pid().as_raw_nonzero());
+    let threads = fs::read_dir(folder).expect("it runs");
+    // One that ends meanwhile has none.
+    let policies: Vec<String> =
+        threads.filter_map(|thread| policy_of(&thread.expect("an entry").path())).collect();
+    assert!(policies.len() > 2 && policies.iter().all(|policy| policy == BATCH), "{policies:?}");
+    watcher.signal(Signal::TERM);
+    assert_eq!(watcher.ended(Duration::from_secs(5)).code(), Some(0), "{}", watcher.err());
+}
+
 #[test]
 fn polling_finds_files_as_well() {
     for (arguments, settings) in [(["--poll"].as_slice(), ""), (&[], "watch: {poll: true}\n")] {

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::attack::Attack;
 use super::cage::{CageError, landlock, lock_in};
+use super::process::keep_large_blocks;
 use super::wire::{REQUEST_HEAD, ReplyHead, Request, Wish, words_of};
 use crate::vision::decode::{self, Flaw, Views};
 
@@ -49,6 +50,7 @@ impl ChildRole {
 /// When it can't be locked in, or the parent is gone.
 pub fn live_as_child(role: ChildRole) -> Result<(), ChildError> {
     close_inherited();
+    keep_large_blocks();
     // The decoders' thread pool would start threads, which is not allowed later; with this thread
     // as its only one it never does. It fails only when there is a pool already, in tests.
     let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
