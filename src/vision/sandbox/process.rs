@@ -53,12 +53,15 @@ fn set_thresholds(_mapped: i32, _trimmed: i32) {}
 /// waits for each piece (`SCHED_BATCH` of sched(7)): a thread that has something to do again waits for
 /// its turn instead of driving another off its core. With small pictures that is a fifth as many
 /// interruptions and 2 % more pictures a second, and it holds for the web server on the same machine
-/// as well. Where it can't be had, only that is lost.
+/// as well. Where it can't be had, only that is lost; what an operator chose (idle, say) stays.
 #[cfg(target_os = "linux")]
 pub fn compute_in_background() {
     #[expect(unsafe_code, reason = "there is no safe way to the scheduler's policy")]
-    // SAFETY: the parameter lives through the call, which changes nothing but this thread's policy.
+    // SAFETY: both calls are about this thread's policy only, and the parameter lives through its call.
     let taken = unsafe {
+        if libc::sched_getscheduler(0) != libc::SCHED_OTHER {
+            return;
+        }
         let parameter = libc::sched_param { sched_priority: 0 };
         libc::sched_setscheduler(0, libc::SCHED_BATCH, &raw const parameter)
     };
