@@ -42,16 +42,14 @@ fn main() -> Answer<()> {
         let on_gpu = arguments.get(at + 1).is_some_and(|device| device == "cuda");
         return encode_alone(if on_gpu { Device::Cuda } else { Device::Cpu });
     }
-    match arguments.iter().position(|argument| argument == BARE) {
-        Some(at) => bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2])),
-        None => {
-            let rounds = match arguments.iter().position(|argument| argument == "--rounds") {
-                Some(at) => arguments.get(at + 1).ok_or("--rounds takes a number")?.parse()?,
-                None => ROUNDS,
-            };
-            compare(&|word| arguments.iter().any(|given| given == word), rounds)
-        }
+    if let Some(at) = arguments.iter().position(|argument| argument == BARE) {
+        return bare_costs(&arguments[at + 1], Path::new(&arguments[at + 2]));
     }
+    let rounds = match arguments.iter().position(|argument| argument == "--rounds") {
+        Some(at) => arguments.get(at + 1).ok_or("--rounds takes a number")?.parse()?,
+        None => ROUNDS,
+    };
+    compare(&|word| arguments.iter().any(|given| given == word), rounds)
 }
 
 /// The model to measure with; none: the built-in one.

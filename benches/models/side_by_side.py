@@ -1,11 +1,13 @@
 """modtool beside Hugging Face transformers, on the same files, in one run.
 
     python side_by_side.py MODTOOL MODEL_FOLDER PICTURES [--variant int8] [--bench PREPROCESS]
+                           [--rounds 3]
 
 MODTOOL is the release binary, MODEL_FOLDER one that make_models.py made, PICTURES a folder. With
 --bench (the binary that `cargo bench --bench preprocess --no-run` builds) preparing one picture is
 measured too, on one core. Needs torch, transformers, Pillow and onnxruntime, which modtool is told
-to use. Times without start and loading: what is compared is the work on each picture.
+to use. Times without start and loading: what is compared is the work on each picture. Everything is
+measured in turn, in several rounds: a shared machine is faster in one minute than in the next.
 """
 
 import argparse
@@ -27,6 +29,14 @@ PROMPTS = [
     "a landscape", "an animal",
 ]
 BATCH = 8
+
+
+def mean(rates):
+    return sum(rates) / len(rates)
+
+
+def spread(rates):
+    return f"({min(rates):.1f} to {max(rates):.1f})"
 
 
 def seconds(call):
@@ -71,44 +81,47 @@ def high_water(pid):
     return next((int(line.split()[1]) / 1024 for line in lines if line.startswith("VmHWM")), None)
 
 
-def modtool_rate(arguments, files, variant):
-    """`scan` of the folder, without what `scan` of one picture costs. Also the peak of memory."""
-    with tempfile.TemporaryDirectory() as folder:
-        folder = pathlib.Path(folder)
-        workspace, data, one = folder / "workspace", folder / "data", folder / "one"
-        for path in (workspace / "policies", data, one):
-            path.mkdir(parents=True)
-        lines = ["id: bench", "title: Bench", "prompts:"] + [f"  - {p}" for p in PROMPTS[:4]]
-        lines += ["contrast:"] + [f"  - {p}" for p in PROMPTS[4:]]
-        lines += ["thresholds: {review: 0.99, block: 0.999}", 'templates: ["{}"]']
-        (workspace / "policies" / "bench.yaml").write_text("\n".join(lines) + "\n")
-        (workspace / "modtool.yaml").write_text("neutral: []\n")
-        (one / files[0].name).write_bytes(files[0].read_bytes())
-        library = next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
-        common = ["--workspace", str(workspace), "--data-dir", str(data), "--onnxruntime", str(library)]
-        add = ["model", "add", arguments.model, "--name", "m"]
-        subprocess.run([arguments.modtool, *common, *add, *(["--variant", variant] if variant else [])],
-                       check=True, capture_output=True)
+def modtool(arguments, folder, first, variant):
+    """Makes a workspace and adds the model; answers how to scan, and the model's size in MiB."""
+    workspace, data, one = folder / "workspace", folder / "data", folder / "one"
+    for path in (workspace / "policies", data, one):
+        path.mkdir(parents=True)
+    lines = ["id: bench", "title: Bench", "prompts:"] + [f"  - {p}" for p in PROMPTS[:4]]
+    lines += ["contrast:"] + [f"  - {p}" for p in PROMPTS[4:]]
+    lines += ["thresholds: {review: 0.99, block: 0.999}", 'templates: ["{}"]']
+    (workspace / "policies" / "bench.yaml").write_text("\n".join(lines) + "\n")
+    (workspace / "modtool.yaml").write_text("neutral: []\n")
+    (one / first.name).write_bytes(first.read_bytes())
+    library = next((pathlib.Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so*"))
+    common = ["--workspace", str(workspace), "--data-dir", str(data), "--onnxruntime", str(library)]
+    add = ["model", "add", arguments.model, "--name", "m"]
+    subprocess.run([arguments.modtool, *common, *add, *(["--variant", variant] if variant else [])],
+                   check=True, capture_output=True)
 
-        def scan(where):
-            database = workspace / "modtool.db"
-            for end in ("", "-wal", "-shm"):
-                pathlib.Path(f"{database}{end}").unlink(missing_ok=True)
-            command = [arguments.modtool, *common, "--model", "m", "--quiet", "scan", str(where)]
-            start, peak = time.perf_counter(), 0
-            process = subprocess.Popen(command)
-            # Not the system's own figure at the end: it knows the memory of this script, too.
-            while process.poll() is None:
-                peak = high_water(process.pid) or peak
-                time.sleep(0.01)
-            if process.returncode not in (0, 1):
-                raise SystemExit("modtool failed")
-            return time.perf_counter() - start, peak
+    def scan(where):
+        database = workspace / "modtool.db"
+        for end in ("", "-wal", "-shm"):
+            pathlib.Path(f"{database}{end}").unlink(missing_ok=True)
+        command = [arguments.modtool, *common, "--model", "m", "--quiet", "scan", str(where)]
+        start, peak = time.perf_counter(), 0
+        process = subprocess.Popen(command)
+        # Not the system's own figure at the end: it knows the memory of this script, too.
+        while process.poll() is None:
+            peak = high_water(process.pid) or peak
+            time.sleep(0.01)
+        if process.returncode not in (0, 1):
+            raise SystemExit("modtool failed")
+        return time.perf_counter() - start, peak
 
-        start, _ = min(scan(one) for _ in range(2))
+    def rate(files):
+        """Pictures a second without what a scan of one picture takes; the peak; that start."""
+        start, _ = scan(one)
         whole, peak = scan(files[0].parent)
-        bytes_of = sum(f.stat().st_size for f in (data / "models" / "m").iterdir())
-        return (len(files) - 1) / (whole - start), peak, bytes_of / 2**20, start
+        return (len(files) - 1) / (whole - start), peak, start
+
+    # The prompts are embedded once on a machine.
+    scan(one)
+    return rate, sum(f.stat().st_size for f in (data / "models" / "m").iterdir()) / 2**20
 
 
 def prepare(arguments, files, size):
@@ -157,6 +170,7 @@ def main():
     parser.add_argument("--variant")
     parser.add_argument("--bench")
     parser.add_argument("--only-prepare", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(len(os.sched_getaffinity(0)))
@@ -178,21 +192,27 @@ def main():
         text = model.get_text_features(input_ids=ids)
         text = getattr(text, "pooler_output", text)
         text = text / text.norm(dim=-1, keepdim=True)
-    plain = pipeline_rate(model, processor, tokenizer, files)
-    equal = equal_work_rate(model, processor, text, files)
-    ours, peak, size, start = modtool_rate(arguments, files, None)
+    plain, equal = [], []
+    variants = [None] + ([arguments.variant] if arguments.variant else [])
+    with tempfile.TemporaryDirectory() as folder:
+        folder = pathlib.Path(folder)
+        ours = {v: (*modtool(arguments, folder / str(v), files[0], v), []) for v in variants}
+        for _ in range(arguments.rounds):
+            plain.append(pipeline_rate(model, processor, tokenizer, files))
+            equal.append(equal_work_rate(model, processor, text, files))
+            for rate, _, rates in ours.values():
+                rates.append(rate(files))
     print(f"{len(files)} pictures, {len(PROMPTS)} prompts, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, transformers {transformers.__version__}, "
-          f"ONNX Runtime {onnxruntime.__version__}")
-    print(f"  transformers pipeline          {plain:7.2f} pictures/s")
-    print(f"  transformers, equal work       {equal:7.2f}")
-    print(f"  modtool scan, fp32             {ours:7.2f}   {ours / plain:.2f} x the pipeline, "
-          f"{ours / equal:.2f} x equal work; peak {peak:.0f} MiB, model {size:.0f} MiB, "
-          f"ready after {start:.1f} s")
-    if arguments.variant:
-        ours, peak, size, start = modtool_rate(arguments, files, arguments.variant)
-        print(f"  modtool scan, {arguments.variant:<16} {ours:7.2f}   {ours / plain:.2f} x the "
-              f"pipeline, {ours / equal:.2f} x equal work; peak {peak:.0f} MiB, model {size:.0f} MiB")
+          f"ONNX Runtime {onnxruntime.__version__}; means of {arguments.rounds} rounds")
+    print(f"  transformers pipeline          {mean(plain):7.2f} pictures/s {spread(plain)}")
+    print(f"  transformers, equal work       {mean(equal):7.2f} {spread(equal)}")
+    for variant, (_, size, rates) in ours.items():
+        rate = [rate for rate, _, _ in rates]
+        peak, start = max(peak for _, peak, _ in rates), mean([start for _, _, start in rates])
+        print(f"  modtool scan, {variant or 'fp32':<16} {mean(rate):7.2f} {spread(rate)}   "
+              f"{mean(rate) / mean(plain):.2f} x the pipeline, {mean(rate) / mean(equal):.2f} x "
+              f"equal work; peak {peak:.0f} MiB, model {size:.0f} MiB, ready after {start:.1f} s")
 
 
 if __name__ == "__main__":
