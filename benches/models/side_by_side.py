@@ -31,7 +31,7 @@ PROMPTS = [
 BATCH = 8
 
 
-def mean(rates):
+def average(rates):
     return sum(rates) / len(rates)
 
 
@@ -82,7 +82,7 @@ def high_water(pid):
 
 
 def modtool(arguments, folder, first, variant):
-    """Makes a workspace and adds the model; answers how to scan, and the model's size in MiB."""
+    """Makes a workspace and adds the model; answers how to measure it, and the model's size in MiB."""
     workspace, data, one = folder / "workspace", folder / "data", folder / "one"
     for path in (workspace / "policies", data, one):
         path.mkdir(parents=True)
@@ -205,13 +205,13 @@ def main():
     print(f"{len(files)} pictures, {len(PROMPTS)} prompts, {torch.get_num_threads()} threads, "
           f"torch {torch.__version__}, transformers {transformers.__version__}, "
           f"ONNX Runtime {onnxruntime.__version__}; means of {arguments.rounds} rounds")
-    print(f"  transformers pipeline          {mean(plain):7.2f} pictures/s {spread(plain)}")
-    print(f"  transformers, equal work       {mean(equal):7.2f} {spread(equal)}")
+    print(f"  transformers pipeline          {average(plain):7.2f} pictures/s {spread(plain)}")
+    print(f"  transformers, equal work       {average(equal):7.2f} {spread(equal)}")
     for variant, (_, size, rates) in ours.items():
         rate = [rate for rate, _, _ in rates]
-        peak, start = max(peak for _, peak, _ in rates), mean([start for _, _, start in rates])
-        print(f"  modtool scan, {variant or 'fp32':<16} {mean(rate):7.2f} {spread(rate)}   "
-              f"{mean(rate) / mean(plain):.2f} x the pipeline, {mean(rate) / mean(equal):.2f} x "
+        peak, start = max(peak for _, peak, _ in rates), average([start for _, _, start in rates])
+        print(f"  modtool scan, {variant or 'fp32':<16} {average(rate):7.2f} {spread(rate)}   "
+              f"{average(rate) / average(plain):.2f} x the pipeline, {average(rate) / average(equal):.2f} x "
               f"equal work; peak {peak:.0f} MiB, model {size:.0f} MiB, ready after {start:.1f} s")
 
 

@@ -144,7 +144,7 @@ fn listens(watcher: &Running) -> bool {
     })
 }
 
-/// What else runs on the machine goes first.
+/// What else runs on the machine is not driven off its core.
 #[cfg(target_os = "linux")]
 #[test]
 fn a_watcher_computes_in_the_background() {

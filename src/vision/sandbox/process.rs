@@ -70,5 +70,6 @@ pub fn compute_in_background() {
     }
 }
 
+/// Nothing: only Linux has such a policy.
 #[cfg(not(target_os = "linux"))]
 pub fn compute_in_background() {}
