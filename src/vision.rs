@@ -381,3 +381,17 @@ pub enum VisionError {
         found: f32,
     },
 }
+
+/// Runs each piece of work on a thread of its own (the first on this one) and answers in order.
+fn side_by_side<T: Send, F: FnOnce() -> T + Send>(work: impl IntoIterator<Item = F>) -> Vec<T> {
+    let mut work = work.into_iter();
+    let Some(first) = work.next() else { return Vec::new() };
+    std::thread::scope(|scope| {
+        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let mut answers = vec![first()];
+        for other in others {
+            answers.push(other.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)));
+        }
+        answers
+    })
+}

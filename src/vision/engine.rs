@@ -5,6 +5,8 @@
 //! [`choose`] decides, [`start`] loads, [`open`] makes a model run.
 
 mod encoder;
+mod gelu;
+mod lean;
 pub mod probe;
 mod self_test;
 mod single;

@@ -3,6 +3,10 @@
 //! Encoding: Protocol Buffers documentation, "Encoding". Field numbers of ONNX stand where they
 //! are used.
 
+use std::fs::File;
+use std::io::{self, BufReader, Read as _};
+use std::path::Path;
+
 /// Copies a message field by field. `change` sees each field with a length before it, and answers
 /// whether it has dealt with it. `None` when the bytes are no message.
 pub(super) fn rewritten(
@@ -68,6 +72,14 @@ pub(super) fn fields(message: &[u8]) -> Option<Vec<(u64, Content<'_>)>> {
     Some(fields)
 }
 
+/// The content of the first field with this number that has a length before it.
+pub(super) fn first(message: &[u8], wanted: u64) -> Option<&[u8]> {
+    fields(message)?.into_iter().find_map(|(field, content)| match content {
+        Content::Bytes(bytes) if field == wanted => Some(bytes),
+        _ => None,
+    })
+}
+
 /// A number of seven bits a byte, the lowest first.
 fn number(message: &[u8], at: &mut usize) -> Option<u64> {
     let mut number = 0;
@@ -84,14 +96,115 @@ fn number(message: &[u8], at: &mut usize) -> Option<u64> {
 
 /// Writes a field with a length before it.
 pub(super) fn put(output: &mut Vec<u8>, field: u64, content: &[u8]) {
-    for mut number in [field << 3 | 2, content.len() as u64] {
-        while number >= 0x80 {
-            output.push(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
-            number >>= 7;
-        }
-        output.push(u8::try_from(number).unwrap_or_default());
-    }
+    put_number(output, field << 3 | 2);
+    put_number(output, content.len() as u64);
     output.extend_from_slice(content);
+}
+
+/// Writes a number as [`number`] reads it.
+pub(super) fn put_number(output: &mut Vec<u8>, mut number: u64) {
+    while number >= 0x80 {
+        output.push(u8::try_from(number & 0x7F).unwrap_or_default() | 0x80);
+        number >>= 7;
+    }
+    output.push(u8::try_from(number).unwrap_or_default());
+}
+
+/// A message in a file, read from its beginning to its end: a network may be gigabytes, so what
+/// nobody wants to see is jumped over.
+pub(super) struct Stream {
+    reader: BufReader<File>,
+    at: u64,
+}
+
+/// What stands before the content of a field.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Head {
+    /// Field number and kind of content, as they were written.
+    pub(super) tag: u64,
+    /// Bytes of the content; `None` for a number of variable length, which is read already.
+    pub(super) length: Option<u64>,
+    /// That number.
+    pub(super) number: u64,
+}
+
+impl Head {
+    pub(super) fn field(self) -> u64 {
+        self.tag >> 3
+    }
+
+    /// Whether the content is a text, a message, or many numbers.
+    pub(super) fn is_bytes(self) -> bool {
+        self.tag & 7 == 2
+    }
+}
+
+impl Stream {
+    /// Opens a file and says where it ends.
+    pub(super) fn open(path: &Path) -> io::Result<(Self, u64)> {
+        let file = File::open(path)?;
+        let end = file.metadata()?.len();
+        Ok((Self { reader: BufReader::new(file), at: 0 }, end))
+    }
+
+    /// Where the next byte stands in the file.
+    pub(super) fn at(&self) -> u64 {
+        self.at
+    }
+
+    /// The next field of a message that ends at `end`; `None` at its end. The content, if it has a
+    /// length, is to be read or jumped over.
+    pub(super) fn next(&mut self, end: u64) -> io::Result<Option<Head>> {
+        if self.at >= end {
+            return if self.at == end { Ok(None) } else { Err(broken()) };
+        }
+        let tag = self.number()?;
+        let (length, number) = match tag & 7 {
+            0 => (None, self.number()?),
+            1 => (Some(8), 0),
+            2 => (Some(self.number()?), 0),
+            5 => (Some(4), 0),
+            _ => return Err(broken()),
+        };
+        let behind = self.at.checked_add(length.unwrap_or(0));
+        match behind.is_some_and(|behind| behind <= end) {
+            true => Ok(Some(Head { tag, length, number })),
+            false => Err(broken()),
+        }
+    }
+
+    fn number(&mut self) -> io::Result<u64> {
+        let mut bytes = [0; 10];
+        for place in 0..bytes.len() {
+            self.reader.read_exact(&mut bytes[place..=place]).map_err(|_cut| broken())?;
+            self.at += 1;
+            if bytes[place] & 0x80 == 0 {
+                return number(&bytes, &mut 0).ok_or_else(broken);
+            }
+        }
+        Err(broken())
+    }
+
+    /// The next `length` bytes, which may be as many as the file has: the caller knows what is too
+    /// much.
+    pub(super) fn bytes(&mut self, length: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![0; usize::try_from(length).map_err(|_large| broken())?];
+        self.reader.read_exact(&mut bytes)?;
+        self.at += length;
+        Ok(bytes)
+    }
+
+    pub(super) fn jump(&mut self, length: u64) -> io::Result<()> {
+        let by = i64::try_from(length).map_err(|_large| broken())?;
+        self.reader.seek_relative(by)?;
+        self.at += length;
+        Ok(())
+    }
+}
+
+/// The error for bytes that are no message.
+pub(super) fn broken() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "it is no ONNX file, or only a part of one")
 }
 
 #[cfg(test)]

@@ -59,24 +59,10 @@ fn starter_policies_find_their_topics_in_real_photos_and_leave_ordinary_ones_alo
     assert!(false_alarms <= 0.15, "{neutral_flagged} of {neutral} ordinary photos are flagged");
 }
 
-/// The library to compare with: what the environment names, or what the tool finds by itself.
-///
-/// # Panics
-/// When the environment names one and it does not work: who names one wants to see it work.
-fn onnxruntime(workspace: &Workspace) -> Option<PathBuf> {
-    let ran = run(workspace.bare(&["doctor", "--format", "json"]));
-    let told = ran.json_lines().remove(0);
-    let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
-    let works = told["engine"].as_str().is_some_and(|engine| engine.contains("ONNX Runtime"));
-    assert!(works || !named, "ORT_DYLIB_PATH names one that does not work: {told}");
-    // `PATH (where it was found)`.
-    told["library"].as_str()?.rsplit_once(" (").map(|(path, _)| PathBuf::from(path))
-}
-
 #[test]
 fn both_engines_see_the_same() {
     let workspace = Workspace::new();
-    let Some(library) = onnxruntime(&workspace) else {
+    let Some(library) = workspace.onnxruntime() else {
         skipped("tract against ONNX Runtime", "no ONNX Runtime was found; set ORT_DYLIB_PATH");
         return;
     };

@@ -134,6 +134,38 @@ fn half_precision_and_integers_stay_near() {
     }
 }
 
+#[test]
+fn onnx_runtime_leaves_the_weights_in_the_file() {
+    let workspace = Workspace::with_one_policy();
+    let Some(library) = workspace.onnxruntime() else {
+        crate::support::skipped("weights in the file", "no ONNX Runtime; set ORT_DYLIB_PATH");
+        return;
+    };
+    for (family, variant) in [
+        ("clip-tiny", "fp32"),
+        ("clip-tiny", "apart"),
+        ("clip-tiny", "both"),
+        ("siglip-tiny", "fp32"),
+        ("siglip-tiny", "fp16"),
+        ("siglip-tiny", "int8"),
+        ("siglip2-tiny", "fp32"),
+        ("openclip-tiny", "fp32"),
+    ] {
+        let name = format!("{family}-{variant}");
+        let mut command = workspace.bare(&["model", "add", "--name", &name]);
+        if variant != "fp32" {
+            command.args(["--variant", variant]);
+        }
+        command.arg(tiny(family)).arg("--onnxruntime").arg(&library);
+        command.env("MODTOOL_LOG", "modtool=debug");
+        // It computes with the model before it takes it.
+        let ran = run(command).expect_code(0);
+        let left = ran.err().matches("weights stay in the file").count();
+        assert_eq!(left, 2, "both towers of {name}: {}", ran.err());
+        assert!(!ran.err().contains("as it is"), "{name}: {}", ran.err());
+    }
+}
+
 /// Adds a changed copy of a model: it is refused with these words, and nothing is left.
 fn refused(family: &str, change: &dyn Fn(&Path), more: &[&str], told: &[&str]) {
     let workspace = Workspace::with_one_policy();

@@ -10,11 +10,13 @@ use ort::session::builder::GraphOptimizationLevel;
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorElementType;
 
-use super::{Device, Engine, EngineOptions, FoundEngine, single, tensor};
+use super::{Device, Engine, EngineOptions, FoundEngine, gelu, lean, single, tensor};
 use crate::vision::model::Network;
 use crate::vision::sandbox::LargeBlocksGoBack;
 use crate::vision::tokenize::{TextReader, Tokens};
-use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
+use crate::vision::{
+    Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError, side_by_side,
+};
 
 /// The built-in [`Encoder`].
 pub(super) struct Towers {
@@ -217,8 +219,15 @@ impl Lanes {
             let sessions = side_by_side((0..count).map(|_| || session(engine, options, network)));
             sessions.into_iter().collect()
         };
-        let (sessions, mut batch) = match open(&network) {
+        // Each engine has another form that suits it better; what it can't do with that one it may
+        // still do with the file as it is, or the other way round.
+        let lean = if on_tract { None } else { network.lean() };
+        let (sessions, mut batch) = match open(lean.as_ref().unwrap_or(&network)) {
             Ok(sessions) => (sessions, options.batch),
+            Err(error) if lean.is_some() => {
+                tracing::debug!(%tower, %error, "loading the network as it is");
+                (open(&network).map_err(refused)?, options.batch)
+            }
             Err(error) => {
                 let single = network.one_at_a_time().filter(|_| on_tract);
                 let Some(network) = single else { return Err(refused(error)) };
@@ -292,20 +301,6 @@ impl Drop for Lane<'_> {
         lock(&self.lanes.free).extend(self.session.take());
         self.lanes.freed.notify_one();
     }
-}
-
-/// Runs each piece of work on a thread of its own (the first on this one) and answers in order.
-fn side_by_side<T: Send, F: FnOnce() -> T + Send>(work: impl IntoIterator<Item = F>) -> Vec<T> {
-    let mut work = work.into_iter();
-    let Some(first) = work.next() else { return Vec::new() };
-    thread::scope(|scope| {
-        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
-        let mut answers = vec![first()];
-        for other in others {
-            answers.push(other.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)));
-        }
-        answers
-    })
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -411,6 +406,9 @@ impl Names {
     }
 }
 
+/// Where a network from memory has its external data: a key of ONNX Runtime's session options.
+const WEIGHTS_FOLDER: &str = "session.model_external_initializers_file_folder_path";
+
 fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::Result<Session> {
     // The default with ONNX Runtime; tract, not told, runs the graph as it was written.
     let mut builder = Session::builder(&engine.environment)?
@@ -429,6 +427,9 @@ fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::R
     match network {
         Network::Bytes(bytes) => builder.commit_from_memory(bytes),
         Network::File(path) => builder.commit_from_file(path),
+        Network::Graph { graph, folder } => builder
+            .with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?
+            .commit_from_memory(graph),
     }
 }
 
@@ -443,6 +444,24 @@ impl Network {
                 beside.push("_data");
                 Some(size(path)? + size(Path::new(&beside)).unwrap_or(0))
             }
+            Self::Graph { .. } => None,
+        }
+    }
+
+    /// The network as ONNX Runtime loads it faster and runs it faster; `None` when it has no such
+    /// form.
+    fn lean(&self) -> Option<Self> {
+        match self {
+            Self::Bytes(bytes) => Some(Self::Bytes(gelu::joined(bytes)?.into())),
+            Self::File(path) => {
+                let graph = lean::graph_of(path)
+                    .inspect_err(|error| tracing::debug!(%error, "weights are read with the graph"))
+                    .ok()?;
+                let graph = gelu::joined(&graph).unwrap_or(graph);
+                tracing::debug!(bytes = graph.len(), "weights stay in the file");
+                Some(Self::Graph { graph, folder: path.parent()?.to_owned() })
+            }
+            Self::Graph { .. } => None,
         }
     }
 
@@ -451,6 +470,7 @@ impl Network {
         let changed = match self {
             Self::Bytes(bytes) => single::one_at_a_time(bytes),
             Self::File(path) => single::one_at_a_time(&std::fs::read(path).ok()?),
+            Self::Graph { .. } => None,
         };
         changed.map(|bytes| Self::Bytes(bytes.into()))
     }

@@ -4,12 +4,11 @@
 //! Field numbers: `onnx.proto3` of ONNX 1.20.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io;
 use std::path::Path;
 
 use crate::moderation::escape::is_unprintable;
-use crate::vision::protobuf::{self, Content};
+use crate::vision::protobuf::{self, Content, Stream, broken, first};
 
 /// What is known of a network from its file alone.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -72,14 +71,8 @@ const LONGEST: u64 = 1 << 16;
 /// # Errors
 /// When it can't be read, or is no ONNX file (`InvalidData`).
 pub(super) fn read(path: &Path) -> io::Result<OnnxFile> {
-    let file = File::open(path)?;
-    let end = file.metadata()?.len();
-    let mut walk = Walk {
-        reader: BufReader::new(file),
-        at: 0,
-        found: OnnxFile::default(),
-        initial: BTreeSet::new(),
-    };
+    let (stream, end) = Stream::open(path)?;
+    let mut walk = Walk { stream, found: OnnxFile::default(), initial: BTreeSet::new() };
     walk.message(Message::Model, end, 0)?;
     let Walk { mut found, initial, .. } = walk;
     // Older exports name the weights among the inputs.
@@ -90,13 +83,8 @@ pub(super) fn read(path: &Path) -> io::Result<OnnxFile> {
     Ok(found)
 }
 
-fn broken() -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, "it is no ONNX file, or only a part of one")
-}
-
 struct Walk {
-    reader: BufReader<File>,
-    at: u64,
+    stream: Stream,
     found: OnnxFile,
     /// Names of the weights.
     initial: BTreeSet<String>,
@@ -107,21 +95,9 @@ impl Walk {
         if depth > DEEPEST {
             return Err(broken());
         }
-        while self.at < end {
-            let tag = self.number()?;
-            let length = match tag & 7 {
-                0 => {
-                    self.number()?;
-                    continue;
-                }
-                1 => 8,
-                2 => self.number()?,
-                5 => 4,
-                _ => return Err(broken()),
-            };
-            let (field, behind) = (tag >> 3, self.at.checked_add(length));
-            let behind = behind.filter(|behind| *behind <= end).ok_or_else(broken)?;
-            match (kind, field) {
+        while let Some(head) = self.stream.next(end)? {
+            let Some(length) = head.length else { continue };
+            match (kind, head.field()) {
                 (Message::Graph, 11) if depth == 1 => {
                     let input = tensor(&self.bytes(length)?);
                     self.found.inputs.push(input.ok_or_else(broken)?);
@@ -140,45 +116,20 @@ impl Walk {
                         self.found.external.insert(text(&entry, 2)?);
                     }
                 }
-                _ => match kind.below(field).filter(|_| tag & 7 == 2) {
-                    Some(below) => self.message(below, behind, depth + 1)?,
-                    None => self.jump(length)?,
+                (_, field) => match kind.below(field).filter(|_| head.is_bytes()) {
+                    Some(below) => self.message(below, self.stream.at() + length, depth + 1)?,
+                    None => self.stream.jump(length)?,
                 },
             }
         }
-        if self.at == end { Ok(()) } else { Err(broken()) }
-    }
-
-    /// A number of seven bits a byte, the lowest first.
-    fn number(&mut self) -> io::Result<u64> {
-        let mut number = 0;
-        for shift in (0..64).step_by(7) {
-            let mut byte = [0];
-            self.reader.read_exact(&mut byte).map_err(|_cut| broken())?;
-            self.at += 1;
-            number |= u64::from(byte[0] & 0x7F) << shift;
-            if byte[0] & 0x80 == 0 {
-                return Ok(number);
-            }
-        }
-        Err(broken())
+        Ok(())
     }
 
     fn bytes(&mut self, length: u64) -> io::Result<Vec<u8>> {
         if length > LONGEST {
             return Err(broken());
         }
-        let mut bytes = vec![0; usize::try_from(length).map_err(|_large| broken())?];
-        self.reader.read_exact(&mut bytes)?;
-        self.at += length;
-        Ok(bytes)
-    }
-
-    fn jump(&mut self, length: u64) -> io::Result<()> {
-        let by = i64::try_from(length).map_err(|_large| broken())?;
-        self.reader.seek_relative(by)?;
-        self.at += length;
-        Ok(())
+        self.stream.bytes(length)
     }
 }
 
@@ -213,13 +164,6 @@ fn tensor(message: &[u8]) -> Option<Tensor> {
 fn fixed(dimension: &[u8]) -> Option<u64> {
     protobuf::fields(dimension)?.into_iter().find_map(|(field, content)| match content {
         Content::Number(number) if field == 1 && number > 0 => Some(number),
-        _ => None,
-    })
-}
-
-fn first(message: &[u8], wanted: u64) -> Option<&[u8]> {
-    protobuf::fields(message)?.into_iter().find_map(|(field, content)| match content {
-        Content::Bytes(bytes) if field == wanted => Some(bytes),
         _ => None,
     })
 }

@@ -141,6 +141,20 @@ impl Workspace {
         command
     }
 
+    /// The ONNX Runtime to test with: what the environment names, or what the tool finds by itself.
+    ///
+    /// # Panics
+    /// When the environment names one and it does not work: who names one wants to see it work.
+    pub fn onnxruntime(&self) -> Option<PathBuf> {
+        let ran = run(self.bare(&["doctor", "--format", "json"]));
+        let told = ran.json_lines().remove(0);
+        let named = std::env::var_os("ORT_DYLIB_PATH").is_some_and(|path| !path.is_empty());
+        let works = told["engine"].as_str().is_some_and(|engine| engine.contains("ONNX Runtime"));
+        assert!(works || !named, "ORT_DYLIB_PATH names one that does not work: {told}");
+        // `PATH (where it was found)`.
+        told["library"].as_str()?.rsplit_once(" (").map(|(path, _)| PathBuf::from(path))
+    }
+
     /// Runs a command to its end.
     pub fn run(&self, arguments: &[&str]) -> Ran {
         run(self.command(arguments))
