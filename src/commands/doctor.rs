@@ -13,7 +13,7 @@ use crate::moderation::{Mode, OnBlock};
 use crate::store::Store;
 use crate::vision::engine::{FoundEngine, WhyTract};
 use crate::vision::model::builtin::{Ability, topics_of};
-use crate::vision::{Limits, sandbox};
+use crate::vision::{Limits, Model, sandbox};
 
 use super::output::json_line;
 use super::review::picture_protocol;
@@ -98,7 +98,12 @@ fn engine(config: &Config) -> Vec<Finding> {
 }
 
 fn model(config: &Config) -> Vec<Finding> {
-    let model = match workspace::model(config) {
+    let checked = || -> anyhow::Result<Model> {
+        let model = workspace::model(config)?;
+        model.check()?;
+        Ok(model)
+    };
+    let model = match checked() {
         Ok(model) => model,
         Err(error) => return vec![Finding::broken("model", &error)],
     };

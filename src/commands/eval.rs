@@ -161,6 +161,7 @@ pub(super) async fn run(args: &EvalArgs, config: &Config) -> anyhow::Result<Exit
     let sets: Vec<(Vec<Embedding>, TemplateSet)> =
         sets.into_iter().map(embed).collect::<anyhow::Result<_>>()?;
     let paths: Vec<&Path> = labels.pictures.iter().map(|picture| &*picture.path).collect();
+    encoder.open_for_pictures()?;
     let embedded = pictures::embed(encoder.as_ref(), &decoders, config.engine.batch, &paths)?;
     let card = encoder.model().clone();
     let sets =

@@ -149,7 +149,7 @@ impl Searcher {
         let decoders = self.decoders()?;
         let mut judged = None;
         let named = [PathBuf::from(path)];
-        judge_named(self.encoder()?.as_ref(), &[], &decoders, 1, &named, |one| judged = Some(one));
+        judge_named(self.encoder()?.as_ref(), &[], &decoders, 1, &named, |one| judged = Some(one))?;
         let judged = judged.context("nothing was read")?;
         let reason = judged.verdict.reason.map(|reason| reason.to_string()).unwrap_or_default();
         judged

@@ -63,7 +63,7 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
         if printed.is_ok() {
             printed = print_verdict(args.format, &judged, &card);
         }
-    });
+    })?;
     printed?;
     tell_if_none(pictures, &args.images);
     Ok(code)
@@ -129,6 +129,7 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
         );
     }
     let texts = encoder.embed_texts(&args.prompts)?;
+    encoder.open_for_pictures()?;
     let decoders = workspace::decoders(config)?;
     let (mut code, mut pictures) = (ExitCode::Clean, 0);
     for path in pictures_named(&args.images) {

@@ -10,7 +10,7 @@ use tokio::sync::mpsc;
 use crate::moderation::{Classifier, ItemId, Reason, Sighting, Verdict};
 use crate::store::{FileStat, Judged};
 use crate::vision::decode::{has_picture_extension, sniff};
-use crate::vision::{DecoderPool, Encoder};
+use crate::vision::{DecoderPool, Encoder, VisionError};
 
 use super::embed::judge;
 use super::file::{Reading, read};
@@ -22,6 +22,10 @@ use super::walk::{Excluded, Found, walk};
 /// Judges the named files, and the files below named folders, in order. Every named file gets a
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
 /// are no pictures are left out. `take` is called with each verdict as it comes.
+///
+/// # Errors
+/// [`VisionError::Load`] and its like before anything is judged: a model that can't be opened says
+/// nothing about a picture.
 pub fn judge_named(
     encoder: &dyn Encoder,
     classifiers: &[Classifier],
@@ -29,7 +33,8 @@ pub fn judge_named(
     batch: usize,
     named: &[PathBuf],
     mut take: impl FnMut(Judged),
-) {
+) -> Result<(), VisionError> {
+    encoder.open_for_pictures()?;
     let (feedback, _nobody) = mpsc::unbounded_channel();
     let monitor = Arc::<Monitor>::default();
     let preparer = Preparer {
@@ -61,6 +66,7 @@ pub fn judge_named(
         }
     }
     judge(encoder, classifiers, waiting, &monitor).into_iter().for_each(take);
+    Ok(())
 }
 
 /// The named files, and below named folders the pictures and what can't be read, in order.

@@ -10,9 +10,11 @@ mod onnx;
 mod safetensors;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -30,7 +32,8 @@ pub const MANIFEST_FILE: &str = "model.yaml";
 /// Name of the tokenizer in a model folder.
 pub const TOKENIZER_FILE: &str = "tokenizer.json";
 
-/// A model whose files are there and unchanged; [`super::engine::open`] makes it run.
+/// A model whose files are there; [`super::engine::open`] makes it run, and refuses those that are not
+/// what the description names when it comes to read them.
 #[derive(Debug, Clone)]
 pub struct Model {
     /// What the model is and wants.
@@ -38,6 +41,18 @@ pub struct Model {
     pub(crate) text: TextSpec,
     pub(crate) tensors: TensorNames,
     pub(crate) files: ModelFiles,
+}
+
+impl Model {
+    /// Compares every file with the description.
+    ///
+    /// # Errors
+    /// [`VisionError::ReadFile`] and [`VisionError::ChangedFile`].
+    pub fn check(&self) -> Result<(), VisionError> {
+        self.files.tokenizer()?;
+        self.files.check(Tower::Image)?;
+        self.files.check(Tower::Text)
+    }
 }
 
 /// Names of inputs and outputs that `model.yaml` gives, where it does.
@@ -56,24 +71,79 @@ pub(crate) enum ModelFiles {
     /// In the binary.
     Builtin(&'static builtin::Files),
     /// In a folder; a network may be gigabytes, so the engine reads it itself.
-    Folder(PathBuf),
+    Folder(Arc<FolderFiles>),
+}
+
+/// The files of a model in a folder.
+#[derive(Debug)]
+pub(crate) struct FolderFiles {
+    dir: PathBuf,
+    /// The SHA-256 of each, hexadecimal, by name.
+    hashes: BTreeMap<String, String>,
+    /// Names of a network's file and of those that hold its weights, by tower.
+    image: Vec<String>,
+    text: Vec<String>,
 }
 
 impl ModelFiles {
     /// The bytes of `tokenizer.json`.
+    ///
+    /// # Errors
+    /// [`VisionError::ReadFile`] and [`VisionError::ChangedFile`].
     pub(crate) fn tokenizer(&self) -> Result<Vec<u8>, VisionError> {
         match self {
             Self::Builtin(files) => Ok(files.tokenizer.to_vec()),
-            Self::Folder(folder) => read(&folder.join(TOKENIZER_FILE)),
+            Self::Folder(files) => {
+                let bytes = read(&files.dir.join(TOKENIZER_FILE))?;
+                files.compare(TOKENIZER_FILE, &hex(&Sha256::digest(&bytes)))?;
+                Ok(bytes)
+            }
         }
     }
 
-    /// The bytes of a network.
+    /// The bytes of a network, of which nobody knows yet whether they are unchanged.
     pub(crate) fn network(&self, tower: Tower) -> Network {
         match (self, tower) {
             (Self::Builtin(files), Tower::Image) => Network::Bytes(files.image.into()),
             (Self::Builtin(files), Tower::Text) => Network::Bytes(files.text.into()),
-            (Self::Folder(folder), tower) => Network::File(folder.join(tower.file_name())),
+            (Self::Folder(files), tower) => Network::File(files.dir.join(tower.file_name())),
+        }
+    }
+
+    /// Reads all that a network is made of and compares it with the description.
+    ///
+    /// # Errors
+    /// [`VisionError::ReadFile`] and [`VisionError::ChangedFile`].
+    pub(crate) fn check(&self, tower: Tower) -> Result<(), VisionError> {
+        match (self, tower) {
+            (Self::Builtin(_), _) => Ok(()),
+            (Self::Folder(files), Tower::Image) => files.check(&files.image),
+            (Self::Folder(files), Tower::Text) => files.check(&files.text),
+        }
+    }
+}
+
+impl FolderFiles {
+    fn check(&self, names: &[String]) -> Result<(), VisionError> {
+        for names in names.chunks(CHECKED_AT_ONCE) {
+            let checks = names
+                .iter()
+                .map(|name| move || self.compare(name, &sha256_of(&self.dir.join(name))?));
+            side_by_side(checks).into_iter().collect::<Result<(), _>>()?;
+        }
+        Ok(())
+    }
+
+    fn compare(&self, name: &str, found: &str) -> Result<(), VisionError> {
+        let path = self.dir.join(name);
+        match self.hashes.get(name) {
+            Some(expected) if expected == found => Ok(()),
+            Some(expected) => Err(VisionError::ChangedFile {
+                path,
+                found: found.to_owned(),
+                expected: expected.clone(),
+            }),
+            None => Err(VisionError::UnlistedWeights { path, name: name.to_owned() }),
         }
     }
 }
@@ -96,33 +166,45 @@ pub(crate) enum Network {
 /// Files of a model that are hashed at the same time.
 const CHECKED_AT_ONCE: usize = 4;
 
-/// Reads a model folder: `model.yaml` and the files it names.
+/// Reads a model folder: `model.yaml` and what the files it names say about themselves. A file is
+/// compared with its hash when it is used, right before: a start does not wait for gigabytes that it
+/// has no use for.
 ///
 /// # Errors
 /// [`VisionError::Manifest`] and its like for a description that is not understood,
-/// [`VisionError::ReadFile`] for a missing file, [`VisionError::ChangedFile`] for bytes that
-/// are not those the description names.
+/// [`VisionError::ReadFile`] for a missing file, [`VisionError::UnlistedWeights`] for weights in a
+/// file that the description does not name.
 pub fn load_dir(dir: &Path) -> Result<Model, VisionError> {
     let path = dir.join(MANIFEST_FILE);
     let manifest = Manifest::parse(&path, &read(&path)?)?;
-    let check = |name: &String, expected: &String| {
-        let path = dir.join(name);
-        let found = sha256_of(&path)?;
-        if found == *expected {
-            return Ok(());
-        }
-        Err(VisionError::ChangedFile { path, found, expected: expected.clone() })
+    let mut files = FolderFiles {
+        dir: dir.to_owned(),
+        image: files_of(dir, Tower::Image, &manifest)?,
+        text: files_of(dir, Tower::Text, &manifest)?,
+        hashes: BTreeMap::new(),
     };
-    // A start waits for this, and the two networks are about as large as each other.
-    let files: Vec<_> = manifest.files.iter().collect();
-    for files in files.chunks(CHECKED_AT_ONCE) {
-        let checks = files.iter().map(|(name, expected)| || check(name, expected));
-        side_by_side(checks).into_iter().collect::<Result<(), _>>()?;
+    let used = |name: &String| {
+        name == TOKENIZER_FILE || files.image.contains(name) || files.text.contains(name)
+    };
+    let unused: Vec<String> = manifest.files.keys().filter(|name| !used(name)).cloned().collect();
+    for name in manifest.files.keys() {
+        let path = dir.join(name);
+        std::fs::metadata(&path).map_err(|source| VisionError::ReadFile { path, source })?;
     }
-    for tower in [Tower::Image, Tower::Text] {
-        only_listed_weights(&dir.join(tower.file_name()), &manifest)?;
+    files.hashes.clone_from(&manifest.files);
+    files.check(&unused)?;
+    Ok(manifest.into_model(ModelFiles::Folder(Arc::new(files))))
+}
+
+/// A network's file and those in which it keeps weights; only such as were hashed are read.
+fn files_of(dir: &Path, tower: Tower, manifest: &Manifest) -> Result<Vec<String>, VisionError> {
+    let path = dir.join(tower.file_name());
+    let about =
+        onnx::read(&path).map_err(|source| VisionError::ReadFile { path: path.clone(), source })?;
+    if let Some(name) = about.external.iter().find(|name| !manifest.files.contains_key(*name)) {
+        return Err(VisionError::UnlistedWeights { path, name: name.clone() });
     }
-    Ok(manifest.into_model(ModelFiles::Folder(dir.to_owned())))
+    Ok(std::iter::once(tower.file_name().to_owned()).chain(about.external).collect())
 }
 
 /// What names a model in a folder: the hash of its description, which holds those of its files.
@@ -131,16 +213,6 @@ pub fn load_dir(dir: &Path) -> Result<Model, VisionError> {
 /// [`VisionError::ReadFile`] where there is no description.
 pub fn fingerprint_of(dir: &Path) -> Result<Fingerprint, VisionError> {
     Ok(Fingerprint(hex(&Sha256::digest(read(&dir.join(MANIFEST_FILE))?))))
-}
-
-/// A network may keep its weights in other files; only those that were hashed are read.
-fn only_listed_weights(network: &Path, manifest: &Manifest) -> Result<(), VisionError> {
-    let about = onnx::read(network)
-        .map_err(|source| VisionError::ReadFile { path: network.to_owned(), source })?;
-    match about.external.into_iter().find(|name| !manifest.files.contains_key(name)) {
-        Some(name) => Err(VisionError::UnlistedWeights { path: network.to_owned(), name }),
-        None => Ok(()),
-    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, VisionError> {
@@ -199,16 +271,39 @@ mod tests {
 
     #[test]
     fn changed_bytes_are_refused() {
+        for name in ["image.onnx", "text.onnx", "tokenizer.json"] {
+            let folder = folder();
+            load_dir(folder.path()).and_then(|model| model.check()).expect("good files");
+            let path = folder.path().join(name);
+            let mut bytes = std::fs::read(&path).expect("read");
+            // In the middle: weights or words, nothing that could not be read any more.
+            let middle = bytes.len() / 2;
+            bytes[middle] ^= 1;
+            std::fs::write(&path, bytes).expect("written");
+            let model = load_dir(folder.path()).expect("it says the same about itself");
+            let error = model.check().expect_err("one bit differs");
+            assert!(
+                matches!(&error, VisionError::ChangedFile { path: p, .. } if *p == path),
+                "{error}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_file_that_nothing_uses_is_compared_at_once() {
         let folder = folder();
-        let path = folder.path().join("text.onnx");
-        let mut bytes = std::fs::read(&path).expect("read");
-        bytes[1000] ^= 1;
-        std::fs::write(&path, bytes).expect("written");
-        let error = load_dir(folder.path()).expect_err("one bit differs");
-        assert!(
-            matches!(&error, VisionError::ChangedFile { path: p, .. } if *p == path),
-            "{error}"
-        );
+        let manifest = folder.path().join("model.yaml");
+        let text = std::fs::read_to_string(&manifest).expect("read");
+        let hash = hex(&Sha256::digest(b"notes"));
+        let files = format!("files:\n  notes.txt: sha256:{hash}\n");
+        std::fs::write(&manifest, text.replace("files:\n", &files)).expect("written");
+        let error = load_dir(folder.path()).expect_err("it is not there");
+        assert!(error.to_string().contains("notes.txt"), "{error}");
+        std::fs::write(folder.path().join("notes.txt"), b"notes").expect("written");
+        load_dir(folder.path()).expect("as it was");
+        std::fs::write(folder.path().join("notes.txt"), b"other").expect("written");
+        let error = load_dir(folder.path()).expect_err("another");
+        assert!(matches!(error, VisionError::ChangedFile { .. }), "{error}");
     }
 
     #[test]

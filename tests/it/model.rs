@@ -166,6 +166,40 @@ fn onnx_runtime_leaves_the_weights_in_the_file() {
     }
 }
 
+#[test]
+fn a_network_that_was_changed_judges_nothing() {
+    let workspace = Workspace::with_one_policy();
+    add(&workspace, &tiny("clip-tiny"), "m", &[]).expect_code(0);
+    workspace.upload("meadow.png", png(&meadow(0)));
+    let picture = photo(PHOTOS[0]);
+    let picture = picture.to_str().expect("a plain path");
+    let with_pictures: [&[&str]; 3] = [
+        &["score", "--model", "m", picture],
+        &["score", "--model", "m", "--prompt", "a cat", "--prompt", "a dog", picture],
+        &["scan", "--model", "m", "uploads"],
+    ];
+    let network = workspace.data().join("models/m/image.onnx");
+    let good = fs::read(&network).expect("read");
+    let mut bytes = good.clone();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    fs::write(&network, bytes).expect("written");
+    for arguments in with_pictures {
+        let ran = workspace.run(arguments).expect_code(2);
+        assert!(ran.err().contains("image.onnx was changed"), "{arguments:?}: {}", ran.err());
+        assert_eq!(ran.out(), "", "{arguments:?}");
+    }
+    let doctor = workspace.run(&["doctor", "--model", "m"]).expect_code(1);
+    assert!(doctor.out().contains("image.onnx was changed"), "{}", doctor.out());
+    fs::write(&network, good).expect("written");
+    for arguments in with_pictures {
+        assert!(workspace.run(arguments).code < 2, "{arguments:?}");
+    }
+    let judged = workspace.run(&["export", "verdicts"]).expect_code(0).json_lines();
+    assert!(judged.iter().all(|line| line["reason"].is_null()), "{judged:?}");
+    assert!(!judged.is_empty(), "the scan after it judged the upload");
+}
+
 /// Adds a changed copy of a model: it is refused with these words, and nothing is left.
 fn refused(family: &str, change: &dyn Fn(&Path), more: &[&str], told: &[&str]) {
     let workspace = Workspace::with_one_policy();

@@ -87,7 +87,7 @@ pub(super) fn of_folder(
             }
         }
         place += 1;
-    });
+    })?;
     bar.finish_and_clear();
     if lost > 0 {
         tracing::warn!("{lost} pictures could not be judged; nothing is learned from them");

@@ -133,7 +133,7 @@ pub(super) async fn measure(
     labels: &Labels,
 ) -> anyhow::Result<Adapted> {
     let classifiers = workspace::classifiers(encoder, &chosen.files, config, None).await?;
-    let seen = views(config, encoder, decoders, labels);
+    let seen = views(config, encoder, decoders, labels)?;
     let pictures = labels.pictures.iter().map(|picture| {
         let class = picture.class.map(|class| labels.classes[class].name.as_str());
         (picture.path.clone(), class)
@@ -166,16 +166,16 @@ fn views(
     encoder: &dyn Encoder,
     decoders: &Arc<DecoderPool>,
     labels: &Labels,
-) -> Vec<Seen> {
+) -> anyhow::Result<Vec<Seen>> {
     let paths: Vec<PathBuf> = labels.pictures.iter().map(|one| one.path.clone()).collect();
     let bar = pictures_bar("as the policies see them", paths.len() as u64);
     let mut seen = Vec::with_capacity(paths.len());
     judge_named(encoder, &[], decoders, config.engine.batch, &paths, |judged| {
         bar.inc(1);
         seen.push((judged.item, judged.views));
-    });
+    })?;
     bar.finish_and_clear();
-    seen
+    Ok(seen)
 }
 
 fn one(

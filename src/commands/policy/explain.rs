@@ -90,7 +90,7 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
         config.engine.batch,
         &args.images,
         |judged| pictures.push(judged),
-    );
+    )?;
     let corpus = if config.database().exists() {
         Some(Corpus::open(workspace::existing_store(config).await?, &card).await?)
     } else {

@@ -83,7 +83,7 @@ pub(super) async fn run(args: &TestArgs, config: &Config) -> anyhow::Result<Exit
                 // The path below is that of the test folder; what the scope says is for uploads.
                 let score = classifier.score(&judged.views).map(|score| score.score);
                 tested.add(judged.sighting.path, *expected, score, judged.verdict.reason);
-            });
+            })?;
         }
         if folders.iter().any(|(id, ..)| *id == classifier.policy.id.as_str()) {
             all.push(tested);

@@ -210,6 +210,7 @@ impl Lanes {
             tower,
             source,
         };
+        model.files.check(tower)?;
         let network = model.files.network(tower);
         let count = count_lanes(engine, options, &network, tower);
         // Rather one thread too many than an idle core.

@@ -273,7 +273,7 @@ impl ModelsFolder {
 /// A description without its files being read: what `list` shows.
 ///
 /// # Errors
-/// Those of [`super::load_dir`], but for changed bytes, which are not looked at.
+/// Those of [`super::load_dir`] for the description itself.
 pub fn describe(folder: &Path) -> Result<(ModelCard, BTreeMap<String, String>), VisionError> {
     let path = folder.join(MANIFEST_FILE);
     let manifest = Manifest::parse(&path, &read(&path)?)?;
@@ -446,7 +446,7 @@ impl Plan {
         if self.with_hashes {
             Manifest::parse(&path, text.as_bytes())?;
         } else {
-            super::load_dir(folder)?;
+            super::load_dir(folder)?.check()?;
         }
         Ok(())
     }

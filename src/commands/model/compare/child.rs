@@ -158,7 +158,7 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
         if printed.is_ok() {
             printed = json_line(&mut out, &json!({"policies": policies}));
         }
-    });
+    })?;
     printed?;
     #[expect(clippy::cast_precision_loss, reason = "a rate for people")]
     let rate = pictures.len() as f64 / judging.elapsed().as_secs_f64().max(1e-9);
