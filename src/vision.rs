@@ -39,20 +39,22 @@ pub trait Encoder: Send + Sync {
     /// so that what is wrong with the model shows at the start, not with the first picture.
     ///
     /// # Errors
-    /// [`VisionError::Load`] and its like.
+    /// [`VisionError::ChangedFile`], [`VisionError::Load`] and their like.
     fn open_for_pictures(&self) -> Result<(), VisionError>;
 
     /// One embedding a picture, in order; any number of pictures (it batches inside).
     ///
     /// # Errors
     /// [`VisionError::PictureSize`] for pixels that were prepared for another model,
-    /// [`VisionError::Run`] and its like when the engine fails.
+    /// [`VisionError::Run`] and its like when the engine fails, and those of
+    /// [`Encoder::open_for_pictures`].
     fn embed_images(&self, pictures: &[Pixels]) -> Result<Vec<Embedding>, VisionError>;
 
     /// One embedding a text, in order; any number of texts, used as they are (no templates).
     ///
     /// # Errors
-    /// [`VisionError::PromptTooLong`] for a text that does not fit; nothing is ever cut off.
+    /// [`VisionError::PromptTooLong`] for a text that does not fit (nothing is ever cut off);
+    /// [`VisionError::ChangedFile`], [`VisionError::Load`] and their like with the first text.
     fn embed_texts(&self, texts: &[String]) -> Result<Vec<Embedding>, VisionError>;
 
     /// How many tokens a text has for this model, its special tokens included.
@@ -217,6 +219,15 @@ pub enum VisionError {
         /// SHA-256 that was expected.
         expected: String,
     },
+    /// Somebody wrote to a file that an engine still reads from.
+    #[error(
+        "{} was changed while it was in use, and nothing more is judged with it: replace a model by \
+         `modtool model remove` and `modtool model add`, and start again", path.display()
+    )]
+    ChangedInUse {
+        /// The file.
+        path: PathBuf,
+    },
     /// A network reads weights from a file that `model.yaml` does not name.
     #[error("{} reads weights from {name:?}, which model.yaml does not list under files", path.display())]
     UnlistedWeights {
@@ -380,18 +391,4 @@ pub enum VisionError {
         /// The cosine it has.
         found: f32,
     },
-}
-
-/// Runs each piece of work on a thread of its own (the first on this one) and answers in order.
-fn side_by_side<T: Send, F: FnOnce() -> T + Send>(work: impl IntoIterator<Item = F>) -> Vec<T> {
-    let mut work = work.into_iter();
-    let Some(first) = work.next() else { return Vec::new() };
-    std::thread::scope(|scope| {
-        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
-        let mut answers = vec![first()];
-        for other in others {
-            answers.push(other.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)));
-        }
-        answers
-    })
 }

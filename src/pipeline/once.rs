@@ -132,3 +132,55 @@ fn item_of(path: &Path) -> ItemId {
         _ => ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::moderation::Embedding;
+    use crate::vision::{Limits, ModelCard, Pixels, SandboxMode, model};
+
+    /// A model whose image tower can't be opened: a large one is opened with the first picture.
+    struct Changed(ModelCard);
+
+    fn changed() -> VisionError {
+        VisionError::ChangedInUse { path: "image.onnx".into() }
+    }
+
+    impl Encoder for Changed {
+        fn model(&self) -> &ModelCard {
+            &self.0
+        }
+
+        fn lanes(&self) -> usize {
+            1
+        }
+
+        fn open_for_pictures(&self) -> Result<(), VisionError> {
+            Err(changed())
+        }
+
+        fn embed_images(&self, _: &[Pixels]) -> Result<Vec<Embedding>, VisionError> {
+            Err(changed())
+        }
+
+        fn embed_texts(&self, _: &[String]) -> Result<Vec<Embedding>, VisionError> {
+            Ok(Vec::new())
+        }
+
+        fn count_tokens(&self, _: &str) -> Result<usize, VisionError> {
+            Ok(0)
+        }
+    }
+
+    #[test]
+    fn a_model_that_can_not_be_opened_says_nothing_about_a_picture() {
+        let encoder = Changed(model::builtin().expect("the built-in model").card);
+        let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/photos");
+        let pool = DecoderPool::start(Path::new("none"), SandboxMode::Off, Limits::default());
+        let pool = Arc::new(pool.expect("no child is needed"));
+        let mut judged = 0;
+        let ended = judge_named(&encoder, &[], &pool, 8, &[photo], |_| judged += 1);
+        assert!(matches!(ended, Err(VisionError::ChangedInUse { .. })));
+        assert_eq!(judged, 0);
+    }
+}

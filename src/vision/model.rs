@@ -10,16 +10,16 @@ mod onnx;
 mod safetensors;
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
 use super::tokenize::TextSpec;
-use super::{ModelCard, Tower, VisionError, side_by_side};
+use super::{ModelCard, Tower, VisionError};
 use crate::moderation::Fingerprint;
 use manifest::Manifest;
 
@@ -51,7 +51,11 @@ impl Model {
     pub fn check(&self) -> Result<(), VisionError> {
         self.files.tokenizer()?;
         self.files.check(Tower::Image)?;
-        self.files.check(Tower::Text)
+        self.files.check(Tower::Text)?;
+        match &self.files {
+            ModelFiles::Builtin(_) => Ok(()),
+            ModelFiles::Folder(files) => files.check(&files.others).map(|_unused| ()),
+        }
     }
 }
 
@@ -74,15 +78,49 @@ pub(crate) enum ModelFiles {
     Folder(Arc<FolderFiles>),
 }
 
-/// The files of a model in a folder.
+/// The files of a model in a folder, each with its SHA-256 (hexadecimal).
 #[derive(Debug)]
 pub(crate) struct FolderFiles {
     dir: PathBuf,
-    /// The SHA-256 of each, hexadecimal, by name.
-    hashes: BTreeMap<String, String>,
-    /// Names of a network's file and of those that hold its weights, by tower.
-    image: Vec<String>,
-    text: Vec<String>,
+    tokenizer: String,
+    /// A network's file and those that hold its weights.
+    image: Vec<(String, String)>,
+    text: Vec<(String, String)>,
+    /// What `model.yaml` lists beside them.
+    others: Vec<(String, String)>,
+}
+
+/// A file from which an engine may go on reading for as long as it lives.
+#[derive(Debug)]
+pub(crate) struct HeldFile {
+    path: PathBuf,
+    file: File,
+    /// As it was before it was hashed.
+    size: u64,
+    modified: Option<SystemTime>,
+}
+
+impl HeldFile {
+    fn open(path: PathBuf) -> Result<Self, VisionError> {
+        let opened = File::open(&path).and_then(|file| Ok((file.metadata()?, file)));
+        let (about, file) =
+            opened.map_err(|source| VisionError::ReadFile { path: path.clone(), source })?;
+        Ok(Self { path, file, size: about.len(), modified: about.modified().ok() })
+    }
+
+    /// Whether nobody wrote to the file since it was hashed. Another file under its name does not
+    /// matter: the engine has this one.
+    ///
+    /// # Errors
+    /// [`VisionError::ChangedInUse`].
+    pub(crate) fn unchanged(&self) -> Result<(), VisionError> {
+        match self.file.metadata() {
+            Ok(about) if about.len() == self.size && about.modified().ok() == self.modified => {
+                Ok(())
+            }
+            _ => Err(VisionError::ChangedInUse { path: self.path.clone() }),
+        }
+    }
 }
 
 impl ModelFiles {
@@ -94,8 +132,9 @@ impl ModelFiles {
         match self {
             Self::Builtin(files) => Ok(files.tokenizer.to_vec()),
             Self::Folder(files) => {
-                let bytes = read(&files.dir.join(TOKENIZER_FILE))?;
-                files.compare(TOKENIZER_FILE, &hex(&Sha256::digest(&bytes)))?;
+                let path = files.dir.join(TOKENIZER_FILE);
+                let bytes = read(&path)?;
+                compare(path, &hex(&Sha256::digest(&bytes)), &files.tokenizer)?;
                 Ok(bytes)
             }
         }
@@ -110,13 +149,13 @@ impl ModelFiles {
         }
     }
 
-    /// Reads all that a network is made of and compares it with the description.
+    /// Reads all that a network is made of, compares it with the description and answers the files.
     ///
     /// # Errors
     /// [`VisionError::ReadFile`] and [`VisionError::ChangedFile`].
-    pub(crate) fn check(&self, tower: Tower) -> Result<(), VisionError> {
+    pub(crate) fn check(&self, tower: Tower) -> Result<Vec<HeldFile>, VisionError> {
         match (self, tower) {
-            (Self::Builtin(_), _) => Ok(()),
+            (Self::Builtin(_), _) => Ok(Vec::new()),
             (Self::Folder(files), Tower::Image) => files.check(&files.image),
             (Self::Folder(files), Tower::Text) => files.check(&files.text),
         }
@@ -124,28 +163,24 @@ impl ModelFiles {
 }
 
 impl FolderFiles {
-    fn check(&self, names: &[String]) -> Result<(), VisionError> {
-        for names in names.chunks(CHECKED_AT_ONCE) {
-            let checks = names
-                .iter()
-                .map(|name| move || self.compare(name, &sha256_of(&self.dir.join(name))?));
-            side_by_side(checks).into_iter().collect::<Result<(), _>>()?;
-        }
-        Ok(())
+    fn check(&self, files: &[(String, String)]) -> Result<Vec<HeldFile>, VisionError> {
+        let check = |(name, expected): &(String, String)| {
+            let held = HeldFile::open(self.dir.join(name))?;
+            let unreadable = |source| VisionError::ReadFile { path: held.path.clone(), source };
+            let found = sha256_of(&held.file).map_err(unreadable)?;
+            compare(held.path.clone(), &found, expected)?;
+            Ok(held)
+        };
+        files.iter().map(check).collect()
     }
+}
 
-    fn compare(&self, name: &str, found: &str) -> Result<(), VisionError> {
-        let path = self.dir.join(name);
-        match self.hashes.get(name) {
-            Some(expected) if expected == found => Ok(()),
-            Some(expected) => Err(VisionError::ChangedFile {
-                path,
-                found: found.to_owned(),
-                expected: expected.clone(),
-            }),
-            None => Err(VisionError::UnlistedWeights { path, name: name.to_owned() }),
-        }
+fn compare(path: PathBuf, found: &str, expected: &str) -> Result<(), VisionError> {
+    if found == expected {
+        return Ok(());
     }
+    let (found, expected) = (found.to_owned(), expected.to_owned());
+    Err(VisionError::ChangedFile { path, found, expected })
 }
 
 /// A network as an engine can read it.
@@ -159,16 +194,13 @@ pub(crate) enum Network {
         /// The network.
         graph: Vec<u8>,
         /// The folder.
-        folder: PathBuf,
+        folder: String,
     },
 }
 
-/// Files of a model that are hashed at the same time.
-const CHECKED_AT_ONCE: usize = 4;
-
-/// Reads a model folder: `model.yaml` and what the files it names say about themselves. A file is
+/// Reads a model folder: `model.yaml` and what the networks it names say about themselves. A file is
 /// compared with its hash when it is used, right before: a start does not wait for gigabytes that it
-/// has no use for.
+/// has no use for. [`Model::check`] looks at all.
 ///
 /// # Errors
 /// [`VisionError::Manifest`] and its like for a description that is not understood,
@@ -177,34 +209,35 @@ const CHECKED_AT_ONCE: usize = 4;
 pub fn load_dir(dir: &Path) -> Result<Model, VisionError> {
     let path = dir.join(MANIFEST_FILE);
     let manifest = Manifest::parse(&path, &read(&path)?)?;
-    let mut files = FolderFiles {
-        dir: dir.to_owned(),
-        image: files_of(dir, Tower::Image, &manifest)?,
-        text: files_of(dir, Tower::Text, &manifest)?,
-        hashes: BTreeMap::new(),
-    };
-    let used = |name: &String| {
-        name == TOKENIZER_FILE || files.image.contains(name) || files.text.contains(name)
-    };
-    let unused: Vec<String> = manifest.files.keys().filter(|name| !used(name)).cloned().collect();
     for name in manifest.files.keys() {
         let path = dir.join(name);
         std::fs::metadata(&path).map_err(|source| VisionError::ReadFile { path, source })?;
     }
-    files.hashes.clone_from(&manifest.files);
-    files.check(&unused)?;
+    let (image, text) =
+        (files_of(dir, Tower::Image, &manifest)?, files_of(dir, Tower::Text, &manifest)?);
+    let mut others = manifest.files.clone();
+    let tokenizer = others.remove(TOKENIZER_FILE).unwrap_or_default();
+    others.retain(|name, _| !image.iter().chain(&text).any(|(used, _)| used == name));
+    let others = others.into_iter().collect();
+    let files = FolderFiles { dir: dir.to_owned(), tokenizer, image, text, others };
     Ok(manifest.into_model(ModelFiles::Folder(Arc::new(files))))
 }
 
-/// A network's file and those in which it keeps weights; only such as were hashed are read.
-fn files_of(dir: &Path, tower: Tower, manifest: &Manifest) -> Result<Vec<String>, VisionError> {
+/// A network's file and those in which it keeps weights; only such as are listed are read.
+fn files_of(
+    dir: &Path,
+    tower: Tower,
+    manifest: &Manifest,
+) -> Result<Vec<(String, String)>, VisionError> {
     let path = dir.join(tower.file_name());
     let about =
         onnx::read(&path).map_err(|source| VisionError::ReadFile { path: path.clone(), source })?;
-    if let Some(name) = about.external.iter().find(|name| !manifest.files.contains_key(*name)) {
-        return Err(VisionError::UnlistedWeights { path, name: name.clone() });
-    }
-    Ok(std::iter::once(tower.file_name().to_owned()).chain(about.external).collect())
+    let names = std::iter::once(tower.file_name().to_owned()).chain(about.external);
+    let with_hash = |name: String| match manifest.files.get(&name) {
+        Some(hash) => Ok((name, hash.clone())),
+        None => Err(VisionError::UnlistedWeights { path: path.clone(), name }),
+    };
+    names.map(with_hash).collect()
 }
 
 /// What names a model in a folder: the hash of its description, which holds those of its files.
@@ -220,13 +253,11 @@ fn read(path: &Path) -> Result<Vec<u8>, VisionError> {
 }
 
 /// SHA-256 of a file, hexadecimal, read in blocks.
-fn sha256_of(path: &Path) -> Result<String, VisionError> {
-    let unreadable = |source| VisionError::ReadFile { path: path.to_owned(), source };
-    let mut file = File::open(path).map_err(unreadable)?;
+fn sha256_of(mut file: &File) -> std::io::Result<String> {
     let mut hasher = Sha256::new();
     let mut block = vec![0; 1 << 20];
     loop {
-        match file.read(&mut block).map_err(unreadable)? {
+        match file.read(&mut block)? {
             0 => return Ok(hex(&hasher.finalize())),
             length => hasher.update(&block[..length]),
         }
@@ -290,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_nothing_uses_is_compared_at_once() {
+    fn a_file_that_nothing_uses_is_looked_at_when_all_are() {
         let folder = folder();
         let manifest = folder.path().join("model.yaml");
         let text = std::fs::read_to_string(&manifest).expect("read");
@@ -300,10 +331,30 @@ mod tests {
         let error = load_dir(folder.path()).expect_err("it is not there");
         assert!(error.to_string().contains("notes.txt"), "{error}");
         std::fs::write(folder.path().join("notes.txt"), b"notes").expect("written");
-        load_dir(folder.path()).expect("as it was");
+        load_dir(folder.path()).expect("a model").check().expect("as it was");
         std::fs::write(folder.path().join("notes.txt"), b"other").expect("written");
-        let error = load_dir(folder.path()).expect_err("another");
+        let error = load_dir(folder.path()).expect("a model").check().expect_err("another");
         assert!(matches!(error, VisionError::ChangedFile { .. }), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_written_to_while_it_is_in_use_is_noticed() {
+        let folder = folder();
+        let model = load_dir(folder.path()).expect("a good folder");
+        let held = model.files.check(Tower::Image).expect("unchanged");
+        let path = folder.path().join("image.onnx");
+        let unchanged = || held.iter().try_for_each(HeldFile::unchanged);
+        unchanged().expect("nobody wrote to it");
+        // Replaced, as `model remove` and `model add` do it: the old file is still the old one.
+        let other = folder.path().join("other");
+        std::fs::copy(&path, &other).expect("copied");
+        std::fs::rename(&path, folder.path().join("old")).expect("renamed");
+        std::fs::rename(&other, &path).expect("renamed");
+        unchanged().expect("another file has its name");
+        let old = File::options().append(true).open(folder.path().join("old")).expect("opened");
+        std::io::Write::write_all(&mut &old, b"x").expect("written");
+        let error = unchanged().expect_err("it grew");
+        assert!(matches!(error, VisionError::ChangedInUse { .. }), "{error}");
     }
 
     #[test]

@@ -70,6 +70,7 @@ pub(super) fn of_folder(
         escape_path(dir)
     );
     let decoders = workspace::decoders(config)?;
+    encoder.open_for_pictures()?;
     let bar = pictures_bar(&encoder.model().name, labels.pictures.len() as u64);
     let mut examples: ByPolicy = vec![Vec::new(); policies.len()];
     let (mut place, mut lost) = (0, 0);

@@ -168,6 +168,7 @@ fn views(
     labels: &Labels,
 ) -> anyhow::Result<Vec<Seen>> {
     let paths: Vec<PathBuf> = labels.pictures.iter().map(|one| one.path.clone()).collect();
+    encoder.open_for_pictures()?;
     let bar = pictures_bar("as the policies see them", paths.len() as u64);
     let mut seen = Vec::with_capacity(paths.len());
     judge_named(encoder, &[], decoders, config.engine.batch, &paths, |judged| {

@@ -45,6 +45,7 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
     let store = Arc::new(workspace::store(&config).await?);
     let nothing = Arc::new(no_policy()?);
     let texts = encoder.embed_texts(&nothing.expanded_texts())?;
+    tokio::task::block_in_place(|| encoder.open_for_pictures())?;
     let card = encoder.model().clone();
     let classifier = Classifier::new(Arc::clone(&nothing), &texts, card.logit_scale)?;
     let judged_by = store.begin_judging(&card.fingerprint, &card.name, &[nothing]).await?;

@@ -11,12 +11,10 @@ use ort::session::{Session, SessionInputValue};
 use ort::value::TensorElementType;
 
 use super::{Device, Engine, EngineOptions, FoundEngine, gelu, lean, single, tensor};
-use crate::vision::model::Network;
+use crate::vision::model::{HeldFile, Network};
 use crate::vision::sandbox::LargeBlocksGoBack;
 use crate::vision::tokenize::{TextReader, Tokens};
-use crate::vision::{
-    Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError, side_by_side,
-};
+use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
 
 /// The built-in [`Encoder`].
 pub(super) struct Towers {
@@ -55,6 +53,8 @@ struct Lanes {
     count: usize,
     /// The most items that go through together.
     batch: usize,
+    /// What the sessions may still read from: ONNX Runtime maps weights.
+    held: Vec<HeldFile>,
 }
 
 /// The network's inputs and the output that is wanted.
@@ -210,7 +210,7 @@ impl Lanes {
             tower,
             source,
         };
-        model.files.check(tower)?;
+        let held = model.files.check(tower)?;
         let network = model.files.network(tower);
         let count = count_lanes(engine, options, &network, tower);
         // Rather one thread too many than an idle core.
@@ -240,7 +240,8 @@ impl Lanes {
         if tensor::takes_one_item(sessions[0].inputs(), &names.input) {
             batch = 1;
         }
-        Ok(Self { names, free: Mutex::new(sessions), freed: Condvar::new(), count, batch })
+        let held = if on_tract { Vec::new() } else { held };
+        Ok(Self { names, free: Mutex::new(sessions), freed: Condvar::new(), count, batch, held })
     }
 
     /// Cuts the items into batches, runs them on as many lanes as there are batches and puts the
@@ -275,6 +276,8 @@ impl Lanes {
         for done in side_by_side((0..self.count.min(batches.len())).map(|_| worker)) {
             parts.extend(done?);
         }
+        // Afterwards: what was read until now is what it was.
+        self.held.iter().try_for_each(HeldFile::unchanged)?;
         parts.sort_by_key(|(place, _)| *place);
         Ok(parts.into_iter().flat_map(|(_, embeddings)| embeddings).collect())
     }
@@ -302,6 +305,20 @@ impl Drop for Lane<'_> {
         lock(&self.lanes.free).extend(self.session.take());
         self.lanes.freed.notify_one();
     }
+}
+
+/// Runs each piece of work on a thread of its own (the first on this one) and answers in order.
+fn side_by_side<T: Send, F: FnOnce() -> T + Send>(work: impl IntoIterator<Item = F>) -> Vec<T> {
+    let mut work = work.into_iter();
+    let Some(first) = work.next() else { return Vec::new() };
+    thread::scope(|scope| {
+        let others: Vec<_> = work.map(|work| scope.spawn(work)).collect();
+        let mut answers = vec![first()];
+        for other in others {
+            answers.push(other.join().unwrap_or_else(|cause| std::panic::resume_unwind(cause)));
+        }
+        answers
+    })
 }
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -428,9 +445,9 @@ fn session(engine: &Engine, options: EngineOptions, network: &Network) -> ort::R
     match network {
         Network::Bytes(bytes) => builder.commit_from_memory(bytes),
         Network::File(path) => builder.commit_from_file(path),
-        Network::Graph { graph, folder } => builder
-            .with_config_entry(WEIGHTS_FOLDER, folder.to_string_lossy())?
-            .commit_from_memory(graph),
+        Network::Graph { graph, folder } => {
+            builder.with_config_entry(WEIGHTS_FOLDER, folder)?.commit_from_memory(graph)
+        }
     }
 }
 
@@ -455,12 +472,12 @@ impl Network {
         match self {
             Self::Bytes(bytes) => Some(Self::Bytes(gelu::joined(bytes)?.into())),
             Self::File(path) => {
-                let graph = lean::graph_of(path)
+                let (graph, left) = lean::graph_of(path)
                     .inspect_err(|error| tracing::debug!(%error, "weights are read with the graph"))
                     .ok()?;
                 let graph = gelu::joined(&graph).unwrap_or(graph);
-                tracing::debug!(bytes = graph.len(), "weights stay in the file");
-                Some(Self::Graph { graph, folder: path.parent()?.to_owned() })
+                tracing::debug!(bytes = graph.len(), left, "weights stay in the file");
+                Some(Self::Graph { graph, folder: path.parent()?.to_str()?.to_owned() })
             }
             Self::Graph { .. } => None,
         }

@@ -257,9 +257,12 @@ impl<'a> Graph<'a> {
 
 /// The number in a `TensorProto` that holds one, of 32 or 16 bits.
 fn number_in(tensor: &[u8]) -> Option<f32> {
-    let (mut kind, mut values, mut raw) = (0, None, None);
+    let (mut dimensions, mut kind, mut values, mut raw) = (0, 0, None, None);
     for (field, content) in protobuf::fields(tensor)? {
         match (field, content) {
+            // One number a byte or more, packed or not.
+            (1, Content::Number(_)) => dimensions += 1,
+            (1, Content::Bytes(packed)) => dimensions += packed.len(),
             (2, Content::Number(number)) => kind = number,
             // A number with another beside it is another length.
             (4, Content::Bytes(bytes)) => values = Some(bytes),
@@ -267,7 +270,8 @@ fn number_in(tensor: &[u8]) -> Option<f32> {
             _ => {}
         }
     }
-    let bytes = values.or(raw)?;
+    // With more of them what it is multiplied with could get some, too.
+    let bytes = values.or(raw).filter(|_| dimensions <= 1)?;
     // TensorProto.DataType: FLOAT and FLOAT16
     match kind {
         1 => Some(f32::from_le_bytes(bytes.try_into().ok()?)),
@@ -383,6 +387,17 @@ mod tests {
             }
             expected.push("out = MatMul y v".to_owned());
             assert_eq!(found, expected, "{other:?}");
+            let graph = first(&joined, GRAPH).expect("a graph");
+            let is_new = |node: &&[u8]| first(node, 4) == Some(b"FastGelu");
+            let nodes = protobuf::fields(graph).expect("fields").into_iter();
+            let nodes: Vec<&[u8]> = nodes
+                .filter_map(|(_, content)| match content {
+                    Content::Bytes(bytes) => Some(bytes),
+                    _ => None,
+                })
+                .filter(is_new)
+                .collect();
+            assert_eq!(nodes.iter().map(|node| first(node, 7)).collect::<Vec<_>>(), [Some(DOMAIN)]);
             let import = first(&joined, OPSET_IMPORT).expect("the domain");
             assert_eq!(import, [field(1, DOMAIN), vec![0x10, 1]].concat());
         }

@@ -4,7 +4,8 @@
 //! beside the graph ("external data") it maps instead. A tensor of the file is such data too, if
 //! one says where its bytes begin, so that is what the engine is given: a graph of a few
 //! kilobytes whose large tensors name the very file that it came from. It can also be changed
-//! cheaply then ([`super::gelu`]). Field numbers: `onnx.proto3` of ONNX 1.20.
+//! cheaply then ([`super::gelu`]). Such tensors begin anywhere, so the engine reads numbers that are not
+//! aligned, as processors of our targets can. Field numbers: `onnx.proto3` of ONNX 1.20.
 
 use std::io;
 use std::path::Path;
@@ -24,19 +25,22 @@ const EXTERNAL: u64 = 1;
 /// Tensors with fewer bytes stay in the graph, where the optimiser reads them.
 const LARGE: u64 = 4096;
 /// A graph with more bytes than this holds weights in a form that can't be left where it is.
-const LONGEST: u64 = 32 << 20;
+const LONGEST: u64 = 16 << 20;
+/// What a field costs beside its content, about: many small ones are much, too.
+const OVERHEAD: u64 = 16;
 
-/// The graph of the network in a file. Whoever opens it says that its external data lie in the
-/// file's folder.
+/// The graph of the network in a file, and how many bytes of weights were left there. Whoever opens it
+/// says that its external data lie in the file's folder.
 ///
 /// # Errors
 /// When the file can't be read, is no ONNX file, has a name that is no Unicode, or keeps its
 /// weights in another form than as raw bytes.
-pub(super) fn graph_of(path: &Path) -> io::Result<Vec<u8>> {
+pub(super) fn graph_of(path: &Path) -> io::Result<(Vec<u8>, u64)> {
     let name = path.file_name().and_then(|name| name.to_str()).ok_or_else(broken)?;
     let (stream, end) = Stream::open(path)?;
-    let mut copy = Copy { stream, name, left: LONGEST };
-    copy.message(Part::Model, end)
+    let mut copy = Copy { stream, name, room: LONGEST, left: 0 };
+    let graph = copy.message(Part::Model, end)?;
+    Ok((graph, copy.left))
 }
 
 /// The messages on the way to a weight.
@@ -52,6 +56,8 @@ struct Copy<'a> {
     /// The file as its own graph names it.
     name: &'a str,
     /// Bytes that may still be copied.
+    room: u64,
+    /// Bytes that were not copied.
     left: u64,
 }
 
@@ -59,6 +65,7 @@ impl Copy<'_> {
     fn message(&mut self, part: Part, end: u64) -> io::Result<Vec<u8>> {
         let mut output = Vec::new();
         while let Some(head) = self.stream.next(end)? {
+            self.room = self.room.checked_sub(OVERHEAD).ok_or_else(broken)?;
             let length = head.length.unwrap_or(0);
             let below = match (part, head.field()) {
                 (Part::Model, GRAPH) => Some(Part::Graph),
@@ -89,7 +96,7 @@ impl Copy<'_> {
             put_number(output, head.number);
             return Ok(());
         };
-        self.left = self.left.checked_sub(length).ok_or_else(broken)?;
+        self.room = self.room.checked_sub(length).ok_or_else(broken)?;
         if head.is_bytes() {
             put_number(output, length);
         }
@@ -98,7 +105,8 @@ impl Copy<'_> {
     }
 
     /// Says where the bytes are that come next in the file.
-    fn left_behind(&self, length: u64, output: &mut Vec<u8>) {
+    fn left_behind(&mut self, length: u64, output: &mut Vec<u8>) {
+        self.left += length;
         let (offset, length) = (self.stream.at().to_string(), length.to_string());
         for (key, value) in [("location", self.name), ("offset", &offset), ("length", &length)] {
             let mut entry = Vec::new();
@@ -126,7 +134,7 @@ mod tests {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let path = folder.path().join("image.onnx");
         std::fs::write(&path, bytes).expect("written");
-        graph_of(&path)
+        graph_of(&path).map(|(graph, _)| graph)
     }
 
     #[test]
@@ -188,8 +196,12 @@ mod tests {
     #[test]
     fn what_is_no_model_or_holds_its_weights_otherwise_is_refused() {
         let floats = field(4, &vec![0; usize::try_from(LONGEST).expect("small") + 1]);
-        let model = field(GRAPH, &field(INITIALIZER, &floats));
-        for bytes in [&model, &model[..model.len() - 1], b"not a network"] {
+        let floats = field(GRAPH, &field(INITIALIZER, &floats));
+        let nodes = field(GRAPH, &field(1, b"").repeat(2 << 20));
+        let numbers = [0x08, 0].repeat(2 << 20);
+        let small = field(GRAPH, &field(1, &field(1, b"x")));
+        graph_of_bytes(&small).expect("a model");
+        for bytes in [&floats, &nodes, &numbers, &small[..small.len() - 1], b"not a network"] {
             assert!(graph_of_bytes(bytes).is_err());
         }
     }

@@ -131,7 +131,7 @@ pub fn unknown_topic(prompt: &str) -> Option<&'static str> {
 }
 
 /// The built-in model. Its files can't change, so their hashes are checked by a test
-/// instead of at every start.
+/// instead of when they are used.
 ///
 /// # Errors
 /// Those of [`super::load_dir`]; a test shows that there are none.

@@ -170,9 +170,18 @@ fn fixed(dimension: &[u8]) -> Option<u64> {
 
 /// A text of a `StringStringEntryProto`: key 1, value 2. Under `TensorProto.external_data` the keys
 /// are location, offset, length and checksum.
-fn text(entry: &[u8], field: u64) -> io::Result<String> {
-    protobuf::fields(entry).ok_or_else(broken)?;
-    Ok(String::from_utf8_lossy(first(entry, field).unwrap_or_default()).into_owned())
+///
+/// Said twice or in no Unicode it is refused: an engine could read another text than we.
+fn text(entry: &[u8], wanted: u64) -> io::Result<String> {
+    let fields = protobuf::fields(entry).ok_or_else(broken)?;
+    let mut texts = fields.into_iter().filter(|(field, _)| *field == wanted);
+    match (texts.next(), texts.next()) {
+        (None, _) => Ok(String::new()),
+        (Some((_, Content::Bytes(text))), None) => {
+            String::from_utf8(text.to_vec()).map_err(|_other| broken())
+        }
+        _ => Err(broken()),
+    }
 }
 
 /// The part of a network that leads to one output, as a network of its own: some exports put both
@@ -375,6 +384,20 @@ mod tests {
         let file = read_bytes(&field(7, &graph)).expect("an ONNX file");
         assert_eq!(file.external.iter().collect::<Vec<_>>(), ["../secret", "x.onnx_data"]);
         assert_eq!(file.inputs, [Tensor { name: "x".into(), shape: vec![None, Some(3)] }]);
+    }
+
+    #[test]
+    fn a_file_with_weights_that_has_two_names_is_refused() {
+        let graph = |name: &[u8]| {
+            let entry = [field(1, b"location"), name.to_vec()].concat();
+            let weight = [field(8, b"w"), field(13, &entry)].concat();
+            field(7, &[field(5, &weight), field(11, &value("x")), field(12, &value("y"))].concat())
+        };
+        assert!(read_bytes(&graph(&field(2, b"data"))).is_ok());
+        let twice = [field(2, b"data"), field(2, b"../secret")].concat();
+        for name in [twice, field(2, b"\xFF")] {
+            assert!(read_bytes(&graph(&name)).is_err());
+        }
     }
 
     #[test]

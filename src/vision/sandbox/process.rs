@@ -4,8 +4,9 @@
 ///
 /// glibc moves the size from which it maps blocks by themselves up to that of the largest block
 /// freed (as far as 32 MiB, see `M_MMAP_THRESHOLD` in mallopt(3)), and what is freed inside a heap
-/// stays there while something lies behind it. Loading a network frees every weight once, after
-/// its packed copy was made: 140 MiB that are held for nothing with ViT-B/32. What is freed picture
+/// stays there while something lies behind it. Loading a network whose weights are not mapped frees
+/// every weight once, after its packed copy was made: 140 MiB that are held for nothing with ViT-B/32.
+/// What is freed picture
 /// by picture is needed again at once, and mapping it each time costs 4 % of a scan; so it ends
 /// where glibc would have ended by itself. Of no effect with other C libraries.
 #[must_use]
