@@ -7,6 +7,7 @@ use clap::Args;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape_lines;
+use crate::vision::model::load_dir;
 
 use super::{added, folder, try_out};
 
@@ -29,7 +30,11 @@ pub(super) fn run(args: &VerifyArgs, config: &Config) -> anyhow::Result<ExitCode
     }
     let mut code = ExitCode::Clean;
     for (name, path) in models {
-        match try_out(config, &path) {
+        let verified = || {
+            load_dir(&path)?.check()?;
+            try_out(config, &path)
+        };
+        match verified() {
             Ok(engine) => {
                 writeln!(out, "{name}: good; every file is as it was, computes on {engine}")?;
             }
