@@ -167,9 +167,10 @@ impl Stream {
             _ => return Err(broken()),
         };
         let behind = self.at.checked_add(length.unwrap_or(0));
-        match behind.is_some_and(|behind| behind <= end) {
-            true => Ok(Some(Head { tag, length, number })),
-            false => Err(broken()),
+        if behind.is_some_and(|behind| behind <= end) {
+            Ok(Some(Head { tag, length, number }))
+        } else {
+            Err(broken())
         }
     }
 

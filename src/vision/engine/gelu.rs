@@ -334,7 +334,7 @@ mod tests {
         graph.nodes.iter().map(line).collect()
     }
 
-    /// As PyTorch's exporter writes it.
+    /// As the exporter of `PyTorch` writes it.
     const PLAIN: [&str; 10] = [
         "x = MatMul a w",
         "square = Mul x x",
