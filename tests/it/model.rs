@@ -167,8 +167,9 @@ fn onnx_runtime_leaves_the_weights_in_the_file() {
             .filter_map(|line| line.split("left=").nth(1)?.split_whitespace().next()?.parse().ok())
             .collect();
         assert_eq!(left.len(), 2, "both towers of {name}: {}", ran.err());
-        // Those of this one are in another file already.
-        assert!(variant == "apart" || left.iter().all(|bytes| *bytes > 0), "{name}: {left:?}");
+        // Those of the first are in another file already, and those of the second all small.
+        let none = variant == "apart" || family == "openclip-tiny";
+        assert!(left.iter().all(|bytes| (*bytes == 0) == none), "{name}: {left:?}");
         assert!(!ran.err().contains("as it is"), "{name}: {}", ran.err());
     }
 }
