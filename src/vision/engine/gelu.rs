@@ -13,7 +13,7 @@ use half::f16;
 
 use crate::vision::protobuf::{self, Content, first, put, put_number, rewritten};
 
-/// `ModelProto.graph`, `.opset_import`, `.functions`.
+/// `ModelProto.graph` and `.opset_import`.
 const GRAPH: u64 = 7;
 const OPSET_IMPORT: u64 = 8;
 /// `GraphProto.node`, `.initializer`, `.output`.
@@ -388,16 +388,12 @@ mod tests {
             expected.push("out = MatMul y v".to_owned());
             assert_eq!(found, expected, "{other:?}");
             let graph = first(&joined, GRAPH).expect("a graph");
-            let is_new = |node: &&[u8]| first(node, 4) == Some(b"FastGelu");
+            let domain_of_new = |(_, content)| match content {
+                Content::Bytes(node) if first(node, 4) == Some(b"FastGelu") => first(node, 7),
+                _ => None,
+            };
             let nodes = protobuf::fields(graph).expect("fields").into_iter();
-            let nodes: Vec<&[u8]> = nodes
-                .filter_map(|(_, content)| match content {
-                    Content::Bytes(bytes) => Some(bytes),
-                    _ => None,
-                })
-                .filter(is_new)
-                .collect();
-            assert_eq!(nodes.iter().map(|node| first(node, 7)).collect::<Vec<_>>(), [Some(DOMAIN)]);
+            assert_eq!(nodes.filter_map(domain_of_new).collect::<Vec<_>>(), [DOMAIN]);
             let import = first(&joined, OPSET_IMPORT).expect("the domain");
             assert_eq!(import, [field(1, DOMAIN), vec![0x10, 1]].concat());
         }
