@@ -110,6 +110,14 @@ pub(super) fn put_number(output: &mut Vec<u8>, mut number: u64) {
     output.push(u8::try_from(number).unwrap_or_default());
 }
 
+/// A field with a length before it, alone.
+#[cfg(test)]
+pub(super) fn field(number: u64, content: &[u8]) -> Vec<u8> {
+    let mut output = Vec::new();
+    put(&mut output, number, content);
+    output
+}
+
 /// A message in a file, read from its beginning to its end: a network may be gigabytes, so what
 /// nobody wants to see is jumped over.
 pub(super) struct Stream {

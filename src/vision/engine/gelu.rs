@@ -284,6 +284,7 @@ fn number_in(tensor: &[u8]) -> Option<f32> {
 mod tests {
     use super::*;
     use crate::vision::model::builtin::FILES;
+    use crate::vision::protobuf::field;
 
     const SIGLIP: [&[u8]; 4] = [
         include_bytes!("../../../tests/data/models/siglip-tiny/onnx/vision_model.onnx"),
@@ -293,12 +294,6 @@ mod tests {
     ];
     const CLIP: &[u8] =
         include_bytes!("../../../tests/data/models/clip-tiny/onnx/vision_model.onnx");
-
-    fn field(number: u64, content: &[u8]) -> Vec<u8> {
-        let mut output = Vec::new();
-        put(&mut output, number, content);
-        output
-    }
 
     /// A model from lines such as `y = Mul a b`; a number is an input of that value, `out` what the
     /// graph gives away.

@@ -122,13 +122,7 @@ impl Copy<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::vision::protobuf::{Content, fields, first};
-
-    fn field(number: u64, content: &[u8]) -> Vec<u8> {
-        let mut output = Vec::new();
-        put(&mut output, number, content);
-        output
-    }
+    use crate::vision::protobuf::{Content, field, fields, first};
 
     fn graph_of_bytes(bytes: &[u8]) -> io::Result<Vec<u8>> {
         let folder = tempfile::tempdir().expect("a temporary folder");

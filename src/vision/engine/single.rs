@@ -58,12 +58,7 @@ fn with_first_dimension_one(message: &[u8], way: &[u64]) -> Option<Vec<u8>> {
 mod tests {
     use super::*;
     use crate::vision::model::builtin::FILES;
-
-    fn field(field: u64, content: &[u8]) -> Vec<u8> {
-        let mut output = Vec::new();
-        put(&mut output, field, content);
-        output
-    }
+    use crate::vision::protobuf::field;
 
     /// An input `x` of `[n, 3]`, by hand.
     fn input(first: &[u8]) -> Vec<u8> {

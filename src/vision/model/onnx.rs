@@ -322,13 +322,7 @@ fn inner_names<'a>(
 mod tests {
     use super::*;
     use crate::vision::model::builtin::FILES;
-    use protobuf::put;
-
-    fn field(number: u64, content: &[u8]) -> Vec<u8> {
-        let mut output = Vec::new();
-        put(&mut output, number, content);
-        output
-    }
+    use protobuf::field;
 
     fn read_bytes(bytes: &[u8]) -> io::Result<OnnxFile> {
         let folder = tempfile::tempdir().expect("a temporary folder");
