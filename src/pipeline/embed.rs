@@ -126,7 +126,7 @@ impl Embedder {
 
 /// Waits for a file, then a while for others, up to so many pictures; `None` when there are no more.
 ///
-/// What is left at the end is shared out among the lanes in shrinking parts (guided
+/// What is left, when little is to come, is shared out among the lanes in shrinking parts (guided
 /// self-scheduling, Polychronopoulos and Kuck 1987), so that none rests while another has a whole
 /// batch: seconds with a large model.
 fn next_batch(
@@ -138,11 +138,14 @@ fn next_batch(
 ) -> Option<Vec<Prepared>> {
     let mut waiting = vec![prepared.blocking_recv()?];
     let (runtime, until) = (Handle::current(), Instant::now() + linger);
-    let left = if prepared.is_closed() { prepared.len() + 1 } else { usize::MAX };
-    let most = most.min(left.div_ceil(lanes));
+    let most = most.min(monitor.to_come().max(1).div_ceil(lanes));
+    monitor.reached_model(&waiting[0].sighting.path);
     while pictures(&waiting) < most {
         match runtime.block_on(timeout(PAUSE, prepared.recv())) {
-            Ok(Some(next)) => waiting.push(next),
+            Ok(Some(next)) => {
+                monitor.reached_model(&next.sighting.path);
+                waiting.push(next);
+            }
             Ok(None) => break,
             Err(_) if Instant::now() > until => break,
             Err(_) if monitor.preparing.load(Ordering::Relaxed) == 0 => break,
@@ -245,6 +248,8 @@ fn as_stored(views: Vec<Embedding>) -> Vec<Embedding> {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::moderation::{ItemId, Sighting};
     use crate::store::FileStat;
@@ -271,6 +276,8 @@ mod tests {
     async fn batch(most: usize, being_prepared: u64) -> Option<usize> {
         let monitor = Arc::<Monitor>::default();
         monitor.preparing.store(being_prepared, Ordering::Relaxed);
+        // More are in hand than the batch takes on every lane.
+        (0..100).for_each(|name| monitor.take(Path::new(&name.to_string())));
         let (send, mut receive) = mpsc::channel(2);
         send.send(prepared("first")).await.expect("taken");
         let mut batching = tokio::task::spawn_blocking(move || {
@@ -297,15 +304,24 @@ mod tests {
     async fn the_last_pictures_are_shared_out_among_the_lanes() {
         let batches = async |count: usize, lanes: usize| -> Vec<usize> {
             let (send, mut receive) = mpsc::channel(32);
-            for _ in 0..count {
-                send.send(prepared("one")).await.expect("taken");
+            let monitor = Monitor::default();
+            for name in 0..count {
+                let one = prepared(&name.to_string());
+                monitor.take(&one.sighting.path);
+                send.send(one).await.expect("taken");
             }
-            drop(send);
             let batching = tokio::task::spawn_blocking(move || {
-                let next = || next_batch(&mut receive, 8, lanes, LINGER, &Monitor::default());
-                std::iter::from_fn(next).map(|batch| batch.len()).collect()
+                let mut sizes = Vec::new();
+                while monitor.to_come() > 0 {
+                    let batch = next_batch(&mut receive, 8, lanes, LINGER, &monitor);
+                    sizes.push(batch.expect("more are to come").len());
+                }
+                sizes
             });
-            batching.await.expect("no panic")
+            let sizes = batching.await.expect("no panic");
+            // In a run the channel stays open until the last picture is written down.
+            drop(send);
+            sizes
         };
         assert_eq!(batches(20, 1).await, [8, 8, 4]);
         assert_eq!(batches(20, 2).await, [8, 6, 3, 2, 1]);

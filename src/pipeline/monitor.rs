@@ -1,6 +1,6 @@
 //! How a run is doing, for whoever wants to show it: plain counters, shared by all stages.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -35,23 +35,47 @@ pub struct Monitor {
     pub flagged_before: AtomicU64,
     /// Whether the first full scan is over.
     pub scanned: AtomicBool,
-    /// Files seen and not written down yet, and since when.
-    in_hand: Mutex<HashMap<PathBuf, Instant>>,
+    in_hand: Mutex<InHand>,
     last_error: Mutex<Option<(String, Timestamp)>>,
+}
+
+/// Files seen and not written down yet.
+#[derive(Debug, Default)]
+struct InHand {
+    since: HashMap<PathBuf, Instant>,
+    /// Of these, the ones that reached the model.
+    at_model: HashSet<PathBuf>,
 }
 
 impl Monitor {
     /// Counts one more file in hand, unless it is in hand already.
     pub(super) fn take(&self, path: &Path) {
         let mut in_hand = lock(&self.in_hand);
-        if !in_hand.contains_key(path) {
-            in_hand.insert(path.to_owned(), Instant::now());
+        in_hand.at_model.remove(path);
+        if !in_hand.since.contains_key(path) {
+            in_hand.since.insert(path.to_owned(), Instant::now());
         }
+    }
+
+    /// The file has reached the model: of those in hand it is not to come any more.
+    pub(super) fn reached_model(&self, path: &Path) {
+        let mut in_hand = lock(&self.in_hand);
+        if in_hand.since.contains_key(path) {
+            in_hand.at_model.insert(path.to_owned());
+        }
+    }
+
+    /// Files in hand that have not reached the model.
+    pub(super) fn to_come(&self) -> usize {
+        let in_hand = lock(&self.in_hand);
+        in_hand.since.len() - in_hand.at_model.len()
     }
 
     /// The file is written down, went away, or turned out to be none of ours.
     pub(super) fn release(&self, path: &Path) {
-        lock(&self.in_hand).remove(path);
+        let mut in_hand = lock(&self.in_hand);
+        in_hand.since.remove(path);
+        in_hand.at_model.remove(path);
     }
 
     /// Files and links that were skipped because they are no pictures.
@@ -62,7 +86,7 @@ impl Monitor {
     /// How many files wait, and since when the oldest does.
     pub fn waiting(&self) -> (u64, Option<Instant>) {
         let in_hand = lock(&self.in_hand);
-        (in_hand.len() as u64, in_hand.values().min().copied())
+        (in_hand.since.len() as u64, in_hand.since.values().min().copied())
     }
 
     /// Remembers what went wrong, for `modtool status`.
@@ -118,5 +142,20 @@ mod tests {
         monitor.release(Path::new("a"));
         monitor.release(Path::new("never-there"));
         assert_eq!(monitor.waiting().0, 1);
+    }
+
+    #[test]
+    fn a_file_is_to_come_until_it_reaches_the_model() {
+        let (monitor, a) = (Monitor::default(), Path::new("a"));
+        monitor.take(a);
+        monitor.take(Path::new("b"));
+        monitor.reached_model(a);
+        monitor.reached_model(Path::new("never-there"));
+        assert_eq!((monitor.to_come(), monitor.waiting().0), (1, 2));
+        monitor.take(a);
+        assert_eq!(monitor.to_come(), 2, "it comes again");
+        monitor.reached_model(a);
+        monitor.release(a);
+        assert_eq!((monitor.to_come(), monitor.waiting().0), (1, 1));
     }
 }
