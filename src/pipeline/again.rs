@@ -64,9 +64,21 @@ pub(super) async fn judge_again(
     }
     monitor.again.store(0, Ordering::Relaxed);
     if told {
+        tokio::select! {
+            () = stop.requested() => return Ok(()),
+            () = written_down(scanner) => {}
+        }
         info!("everything is judged by the model in use");
     }
     Ok(())
+}
+
+/// Waits until nothing is in hand any more: what was handed on is judged only then.
+async fn written_down(scanner: &Scanner) {
+    let underway = || scanner.candidates.capacity() < scanner.candidates.max_capacity();
+    while underway() || scanner.monitor.waiting().0 > 0 {
+        tokio::time::sleep(PAUSE).await;
+    }
 }
 
 /// Waits until little waits; answers whether the pipeline still takes candidates.
