@@ -54,8 +54,8 @@ fn set_thresholds(_mapped: i32, _trimmed: i32) {}
 /// waits for each piece. A thread that has something to do again waits for its turn instead of driving
 /// another off its core (`SCHED_BATCH` of sched(7)), and each turn is longer (`sched_runtime` of
 /// `struct sched_attr`, Linux 6.12; older ones ignore it), so that what a picture has in a core's cache
-/// is still there when it is needed: with small pictures a twentieth as many interruptions and 5 % more
-/// pictures a second. It holds for the web server on the same machine as well, which comes before us
+/// is still there when it is needed: with small pictures a twentieth as many interruptions and about 4 %
+/// more pictures a second. It holds for the web server on the same machine as well, which comes before us
 /// because its turns are shorter. Where it can't be had, only that is lost; what an operator chose
 /// (idle, say) stays.
 #[cfg(target_os = "linux")]
@@ -74,7 +74,7 @@ pub fn compute_in_background() {
     }
 }
 
-/// How long a thread computes in one turn, in nanoseconds. Ten times as long gains nothing more.
+/// How long a thread computes in one turn, in nanoseconds. Five times as long gains nothing more.
 #[cfg(target_os = "linux")]
 const TURN: u64 = 20_000_000;
 
