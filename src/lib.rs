@@ -4,6 +4,7 @@ pub mod cli;
 pub mod commands;
 pub mod config;
 pub mod exit_code;
+pub mod files;
 pub mod moderation;
 pub mod pipeline;
 pub mod policy_file;

@@ -31,7 +31,7 @@ pub use evaluation::{Evaluation, FoundAt};
 pub use find::{Decided, ItemFilter, ItemNumbers, ItemSet, Side};
 pub use histogram::ScoreHistogram;
 pub use history::DecidedItem;
-pub use item::{ItemId, Sighting};
+pub use item::{FileStat, ItemId, Sighting};
 pub use many::ManyScorer;
 pub use measure::{Calibration, Counts, Labelled, RecallEstimate, Sample, Share};
 pub use perceptual::PerceptualHash;

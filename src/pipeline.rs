@@ -9,7 +9,6 @@
 mod act;
 mod again;
 mod embed;
-mod file;
 mod monitor;
 mod once;
 mod prepare;
@@ -17,7 +16,6 @@ mod reconcile;
 mod record;
 mod rescore;
 mod settle;
-mod walk;
 mod watch;
 
 use std::path::PathBuf;
@@ -28,16 +26,19 @@ use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 
+use crate::files::{Excluded, Roots};
 use crate::moderation::{Classifier, Fingerprint, Sighting};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::{DecoderPool, Encoder, ImageSpec};
 
-pub use act::{Acting, Actor, Carried, ErasedFiles, Hook, Target, erase_files, quarantined_at};
+pub use act::{
+    Acting, Actor, Carried, ErasedFiles, Hook, MoveLock, PATIENCE, STEPS, Target, erase_files,
+    lock_moves, quarantined_at,
+};
 pub use monitor::{Monitor, now};
 pub use once::{judge_named, pictures_named};
 pub use rescore::{Rescored, rescore};
 pub use settle::SettleTimes;
-pub use walk::Excluded;
 pub use watch::{WatchTimes, Watching};
 
 use embed::{Embedder, Rules};
@@ -86,6 +87,8 @@ pub struct Stages {
     pub preparers: usize,
     /// Pictures that the model takes at once.
     pub batch: usize,
+    /// The folders, held.
+    pub roots: Arc<Roots>,
     /// The workspace's own files.
     pub excluded: Excluded,
     /// Tells how the run does.
@@ -142,11 +145,12 @@ pub async fn run(
     let most_waiting = (WAITING / stages.spec.bytes()).max((stages.preparers + 1) * stages.batch);
     let (to_model, to_model_in) = mpsc::channel::<Prepared>(most_waiting);
     let no_pictures = Arc::new(NoPictures::default());
-    let Stages { store, fingerprint, judging, reload, monitor, on_verdict, .. } = stages;
+    let Stages { store, fingerprint, judging, reload, monitor, on_verdict, roots, .. } = stages;
 
     let scanner = Scanner {
         store: Arc::clone(&store),
         fingerprint: fingerprint.clone(),
+        roots: Arc::clone(&roots),
         excluded: stages.excluded,
         no_pictures: Arc::clone(&no_pictures),
         candidates,
@@ -154,6 +158,7 @@ pub async fn run(
     };
     let preparer = Preparer {
         spec: stages.spec,
+        roots: Arc::clone(&roots),
         decoders: Arc::clone(&stages.decoders),
         fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
@@ -170,7 +175,9 @@ pub async fn run(
     {
         let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
         tasks.spawn(async move {
-            settle::settle(candidates_in, feedback_in, ready, stages.settle, monitor, stop).await;
+            let channels =
+                settle::Channels { candidates: candidates_in, feedback: feedback_in, ready };
+            settle::settle(channels, &roots, stages.settle, &monitor, stop).await;
             Ok(())
         });
     }
@@ -294,10 +301,9 @@ async fn join(
 
 async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), StoreError> {
     let (Source::Scan(roots) | Source::Watch(roots, ..)) = &source;
-    let (roots, excluded, monitor) =
-        (roots.clone(), scanner.excluded.clone(), Arc::clone(&scanner.monitor));
+    let (roots, counting) = (roots.clone(), scanner.clone());
     // Nobody waits for it: it only makes the progress bar wise.
-    tokio::task::spawn_blocking(move || reconcile::count_files(&roots, &excluded, &monitor));
+    tokio::task::spawn_blocking(move || counting.count_files(&roots));
     let fingerprint = scanner.fingerprint.clone();
     match source {
         Source::Scan(roots) => {

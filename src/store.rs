@@ -20,6 +20,7 @@ mod groups;
 mod history;
 mod hooks;
 mod ingest;
+mod moves;
 mod placements;
 mod queue;
 mod rescore;
@@ -45,6 +46,7 @@ use sqlx::{Connection as _, Row as _, SqlSafeStr as _, Sqlite, Transaction};
 use crate::moderation::{AuditEvent, ChainHash};
 use failpoint::Edge;
 
+pub use crate::moderation::FileStat;
 pub use arming::ArmingState;
 pub use audit::{AdapterStep, AuditRow, Chain, ChainBreak};
 pub use backup::{CopyFacts, check_copy, fold};
@@ -56,7 +58,8 @@ pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};
 pub use history::{HistoryBlock, HistoryItem, Wanted};
 pub use hooks::{Delivery, HookCounts, Subscription};
-pub use ingest::{FileStat, Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
+pub use ingest::{Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
+pub use moves::Move;
 pub use placements::{Place, Placement, Quarantined};
 pub use rescore::{Rejudge, Seen};
 pub use retention::{Cutoffs, Expired};
@@ -79,6 +82,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "bank", include_str!("../migrations/sqlite/0011_bank.sql")),
     (14, "adapters", include_str!("../migrations/sqlite/0014_adapters.sql")),
     (15, "searches", include_str!("../migrations/sqlite/0015_searches.sql")),
+    (17, "moves", include_str!("../migrations/sqlite/0017_moves.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

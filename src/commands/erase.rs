@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 
@@ -81,8 +81,8 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     let json = args.format == OutputFormat::Json;
     if !json {
         writeln!(out, "{item}")?;
-        for path in &erasable.paths {
-            writeln!(out, "  deletes {}", escape_path(path))?;
+        for sighting in &erasable.sightings {
+            writeln!(out, "  deletes {}", escape_path(&sighting.path))?;
         }
         if erasable.quarantined {
             writeln!(out, "  deletes its file in quarantine")?;
@@ -97,9 +97,18 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
         writeln!(out, "nothing was erased")?;
         return Ok(ExitCode::Clean);
     }
+    // Nobody moves the files meanwhile; and what moved while we asked is looked up again.
+    let lock = pipeline::lock_moves(&config.quarantine(), pipeline::PATIENCE);
+    let lock = lock.map_err(anyhow::Error::msg)?;
+    ensure!(
+        lock.is_some(),
+        "another modtool is moving files and does not come to an end; nothing was erased, try again"
+    );
+    let erasable = store.erasable(item).await?.context("it was erased just now")?;
+    let unfinished = store.unfinished_moves_of(item).await?;
     // Files first: should this be interrupted, the item is still known and the command can be
     // given again.
-    let files = pipeline::erase_files(&config.quarantine(), item, &erasable.paths);
+    let files = pipeline::erase_files(&config.quarantine(), item, &erasable.sightings, &unfinished);
     if let Some((path, why)) = files.failed.first() {
         bail!(
             "{}: {}; nothing was erased from the database, so this can be tried again",
@@ -113,6 +122,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     vectors::erase(config, erasable.number).context(held)?;
     let erased = store.erase(item, &by, now()).await?.context("it was erased just now")?;
     vectors::erase(config, erasable.number).context(held)?;
+    drop(lock);
     let overwritten = store.overwrite_remains(PATIENCE).await.context(REMAINS);
     store.close().await;
     if json {

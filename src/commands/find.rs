@@ -6,6 +6,7 @@ use std::sync::Arc;
 use anyhow::Context as _;
 
 use crate::config::Config;
+use crate::files::Named;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
     Decided, Embedding, FoundItem, ItemFilter, ItemNumbers, ItemSet, Outcome, PolicyId, ReviewState,
@@ -27,6 +28,8 @@ pub(super) struct Searcher {
     /// Loaded with the first text or picture.
     encoder: Option<Arc<dyn Encoder>>,
     decoders: Option<Arc<DecoderPool>>,
+    /// Folders that uploaders can write; a picture that is named there is reached without links.
+    watched: Vec<PathBuf>,
     /// The only items that are compared; all where nobody says.
     living: Option<Arc<ItemNumbers>>,
 }
@@ -62,7 +65,21 @@ pub(super) struct Answer {
 impl Searcher {
     /// Loads nothing before it is asked. `config` says the model and where the vectors lie.
     pub(super) fn new(store: Arc<Store>, card: ModelCard, config: Config) -> Self {
-        Self { store, card, config, encoder: None, decoders: None, living: None }
+        Self {
+            store,
+            card,
+            config,
+            encoder: None,
+            decoders: None,
+            watched: Vec::new(),
+            living: None,
+        }
+    }
+
+    /// Says which folders uploaders can write.
+    pub(super) fn beneath(mut self, watched: Vec<PathBuf>) -> Self {
+        self.watched = watched;
+        self
     }
 
     /// Whether a text or a picture can be embedded at once.
@@ -148,8 +165,8 @@ impl Searcher {
     pub(super) fn picture(&mut self, path: &Path) -> anyhow::Result<Embedding> {
         let decoders = self.decoders()?;
         let mut judged = None;
-        let named = [PathBuf::from(path)];
-        judge_named(self.encoder()?.as_ref(), &[], &decoders, 1, &named, |one| judged = Some(one))?;
+        let named = Named::of(&[PathBuf::from(path)], self.watched.clone());
+        judge_named(self.encoder()?.as_ref(), &[], &decoders, 1, named, |one| judged = Some(one))?;
         let judged = judged.context("nothing was read")?;
         let reason = judged.verdict.reason.map(|reason| reason.to_string()).unwrap_or_default();
         judged

@@ -5,13 +5,13 @@ use image::RgbImage;
 use tokio::runtime::Handle;
 
 use crate::config::Config;
+use crate::moderation::ItemId;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Classifier, Embedding, PolicyId};
 use crate::store::Judged;
 use crate::vision::occlusion::{Heatmap, as_picture, occlusion};
 use crate::vision::{DecoderPool, Encoder, Pixels};
 
-use super::screen::pixels::bytes_of;
 use super::workspace;
 
 /// A map over a picture has at least so many pixels a side.
@@ -29,13 +29,13 @@ pub(super) fn of_file(
     classifier: &Classifier,
     decoders: &DecoderPool,
     judged: &Judged,
+    bytes: &[u8],
     view: usize,
 ) -> anyhow::Result<Heat> {
-    let paths = [judged.sighting.path.clone()];
-    let bytes = bytes_of(&paths, judged.item, decoders.limits().file_bytes)
-        .map_err(|why| anyhow::anyhow!("{}: {why}", escape_path(&judged.sighting.path)))?;
-    let views = decoders.views(&bytes, &encoder.model().image)?;
-    let views = views.with_context(|| escape_path(&judged.sighting.path))?.views;
+    let path = || escape_path(&judged.sighting.path);
+    anyhow::ensure!(ItemId::of_bytes(bytes) == judged.item, "{} was changed just now", path());
+    let views = decoders.views(bytes, &encoder.model().image)?;
+    let views = views.with_context(path)?.views;
     let view = views.get(view).context("the picture has fewer views than before")?;
     let map = map(encoder, classifier, view, &|| true)?.context("it was called off")?;
     let picture = map.over(&as_picture(view, SIDE).context("the view has no pixels")?);

@@ -4,7 +4,7 @@ use std::io::{self, BufRead as _, IsTerminal as _, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::{Value, json};
 
@@ -13,7 +13,8 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{Action, Timestamp};
-use crate::store::Quarantined;
+use crate::pipeline::{Carried, PATIENCE};
+use crate::store::{Place, Quarantined, Store};
 
 use super::clock::{age, ago, now, rfc3339};
 use super::output::{json_line, path_json, table};
@@ -70,12 +71,13 @@ fn age_argument(text: &str) -> Result<i64, UsageError> {
 pub(super) async fn list(args: &QuarantineArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let store = workspace::existing_store(config).await?;
     let (inside, stuck) = (store.quarantined().await?, store.stuck_placements().await?);
+    let noted = store.noted_placements().await?;
     let mut out = io::stdout().lock();
     if args.format == OutputFormat::Json {
         for one in &inside {
             json_line(&mut out, &json_of(one))?;
         }
-        for one in stuck.iter().filter(|one| !inside.contains(one)) {
+        for one in stuck.iter().filter(|one| !inside.contains(one)).chain(&noted) {
             json_line(&mut out, &json_of(one))?;
         }
         return Ok(ExitCode::Clean);
@@ -91,6 +93,14 @@ pub(super) async fn list(args: &QuarantineArgs, config: &Config) -> anyhow::Resu
             let problem = one.problem.as_deref().unwrap_or_default();
             let path = escape_path(&one.placement.sighting.path);
             writeln!(out, "  {path}: {}", escape(problem.as_bytes()))?;
+        }
+    }
+    if !noted.is_empty() {
+        writeln!(out, "\nrestored, but not all that belonged to the file could be given back:")?;
+        for one in &noted {
+            let note = one.note.as_deref().unwrap_or_default();
+            let path = escape_path(&one.placement.sighting.path);
+            writeln!(out, "  {path}: {}", escape(note.as_bytes()))?;
         }
     }
     Ok(ExitCode::Clean)
@@ -124,26 +134,55 @@ pub(super) async fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Resu
             escape_path(&first.placement.sighting.path)
         );
     }
-    let to = args.to.as_ref().map(std::path::absolute).transpose()?;
+    let to = args.to.as_deref().map(place_named).transpose()?;
     for one in &found {
         store.wish_back(one.placement.id, to.as_deref(), now()).await?;
     }
-    workspace::actor(config, &store)?.carry_out_due().await?;
-    let stuck = store.stuck_placements().await?;
+    carry_out(config, &store).await?;
     let mut out = io::stdout().lock();
     let mut code = ExitCode::Clean;
     for one in &found {
-        let place = to.as_ref().unwrap_or(&one.placement.sighting.path);
-        let problem = stuck.iter().find(|stuck| stuck.placement.id == one.placement.id);
-        match problem.and_then(|stuck| stuck.problem.as_deref()) {
-            None => writeln!(out, "restored {}", escape_path(place))?,
-            Some(why) => {
+        let place = escape_path(to.as_deref().unwrap_or(&one.placement.sighting.path));
+        let after = store.quarantined_placement(one.placement.id).await?;
+        let Some(after) = after else { continue };
+        match (after.placement.state, after.problem, after.note) {
+            (Place::InPlace, _, None) => writeln!(out, "restored {place}")?,
+            (Place::InPlace, _, Some(lost)) => {
+                writeln!(out, "restored {place}, but {}", escape(lost.as_bytes()))?;
+            }
+            (_, Some(why), _) => {
                 code = ExitCode::Failure;
                 writeln!(out, "not restored: {}", escape(why.as_bytes()))?;
+            }
+            (_, None, _) => {
+                code = ExitCode::Failure;
+                writeln!(
+                    out,
+                    "not restored yet: another modtool is moving files; it restores {place} next"
+                )?;
             }
         }
     }
     Ok(code)
+}
+
+/// The place that a person named, by the real name of its folder: what is opened later goes
+/// through no link.
+fn place_named(path: &Path) -> anyhow::Result<PathBuf> {
+    let absolute = std::path::absolute(path)?;
+    let (folder, name) = absolute
+        .parent()
+        .zip(absolute.file_name())
+        .with_context(|| format!("{} names no file", escape_path(path)))?;
+    let folder = std::fs::canonicalize(folder)
+        .with_context(|| format!("can't open the folder {}", escape_path(folder)))?;
+    Ok(folder.join(name))
+}
+
+/// Carries out what is due, this command's wishes among it.
+async fn carry_out(config: &Config, store: &Arc<Store>) -> anyhow::Result<Carried> {
+    let actor = workspace::actor(config, store, &Arc::default())?;
+    Ok(actor.carry_out_due(PATIENCE).await?)
 }
 
 /// The same path, or the same file's folder under another name.
@@ -200,7 +239,7 @@ pub(super) async fn purge(args: &PurgeArgs, config: &Config) -> anyhow::Result<E
             }
         }
     }
-    let carried = workspace::actor(config, &store)?.carry_out_due().await?;
+    let carried = carry_out(config, &store).await?;
     if !json {
         writeln!(out, "{purged} files purged")?;
     }
@@ -257,5 +296,6 @@ fn json_of(one: &Quarantined) -> Value {
     object.insert("reviewer".into(), json!(decided.map(|(reviewer, _)| reviewer)));
     object.insert("decided_at".into(), json!(decided.map(|(_, at)| rfc3339(*at))));
     object.insert("problem".into(), json!(one.problem));
+    object.insert("not_given_back".into(), json!(one.note));
     object.into()
 }

@@ -52,7 +52,7 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
         store.count_unflagged_tasks().await?
     };
     // An armed policy may hold what it blocks now.
-    workspace::actor(config, &store)?.carry_out_due().await?;
+    workspace::actor(config, &store, &Arc::default())?.carry_out_due(pipeline::PATIENCE).await?;
     let mut out = io::stdout().lock();
     match args.format {
         OutputFormat::Json => {

@@ -68,7 +68,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     let decoders = workspace::decoders(&config)?;
     let store = Arc::new(workspace::store(&config).await?);
     // Decisions take effect also where nobody watches.
-    let actor = workspace::actor(&config, &store)?;
+    let actor = workspace::actor(&config, &store, &Arc::default())?;
     let acting = actor.clone().start();
     let quarantine = config.quarantine();
 
@@ -140,7 +140,7 @@ pub(super) async fn run(args: ReviewArgs, config: Config) -> anyhow::Result<Exit
     acting.end().await;
     // Whoever leaves is done deciding; an undo from now on moves files back.
     store.hurry_placements(now()).await?;
-    actor.carry_out_due().await?;
+    actor.carry_out_due(std::time::Duration::ZERO).await?;
     ended.map(|()| ExitCode::Clean)
 }
 

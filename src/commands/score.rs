@@ -42,7 +42,7 @@ pub(super) async fn run(args: &ScoreArgs, config: &Config) -> anyhow::Result<Exi
     if args.prompts.is_empty() {
         against_policies(args, config).await
     } else {
-        against_prompts(args, config)
+        against_prompts(args, config).await
     }
 }
 
@@ -55,7 +55,8 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
     let mut code = ExitCode::Clean;
     let (mut printed, mut pictures) = (Ok(()), 0);
     let batch = config.engine.batch;
-    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, &args.images, |judged| {
+    let named = workspace::named(config, &args.images).await;
+    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, named, |judged| {
         pictures += 1;
         if judged.verdict.outcome > Outcome::Allow {
             code = ExitCode::Flagged;
@@ -116,7 +117,7 @@ fn print_verdict(format: OutputFormat, judged: &Judged, card: &ModelCard) -> io:
     table(&mut out, &["  policy", "score", "outcome", "mode", "looks most like"], &rows)
 }
 
-fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
+async fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (encoder, _) = workspace::encoder(config)?;
     let card = encoder.model().clone();
     for prompt in &args.prompts {
@@ -132,9 +133,12 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
     encoder.open_for_pictures()?;
     let decoders = workspace::decoders(config)?;
     let (mut code, mut pictures) = (ExitCode::Clean, 0);
-    for path in pictures_named(&args.images) {
+    let named = workspace::named(config, &args.images).await;
+    for file in pictures_named(&named) {
         pictures += 1;
-        let (item, view) = reference_view(&path, &card, &decoders)?;
+        let path = &file.sighting.path;
+        let bytes = named.bytes(&file, decoders.limits().file_bytes);
+        let (item, view) = reference_view(path, bytes, &card, &decoders)?;
         let scored = view.and_then(|pixels| {
             let embedded = encoder.embed_images(&[pixels]);
             let failed = |error| Reason::Undecodable(format!("the model failed: {error}"));
@@ -147,7 +151,7 @@ fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<ExitCode
         if scored.is_err() {
             code = ExitCode::Flagged;
         }
-        print_prompts(args.format, &path, item, &card, &scored)?;
+        print_prompts(args.format, path, item, &card, &scored)?;
     }
     tell_if_none(pictures, &args.images);
     Ok(code)
@@ -184,16 +188,11 @@ fn prompt_rows(card: &ModelCard, prompts: &[String], cosines: &[f32]) -> Vec<Pro
 
 fn reference_view(
     path: &Path,
+    bytes: io::Result<Vec<u8>>,
     card: &ModelCard,
     decoders: &DecoderPool,
 ) -> anyhow::Result<(ItemId, Result<Pixels, Reason>)> {
-    let bytes = match std::fs::metadata(path).and_then(|meta| {
-        if meta.is_file() {
-            std::fs::read(path)
-        } else {
-            Err(io::Error::other("it is no regular file"))
-        }
-    }) {
+    let bytes = match bytes {
         Ok(bytes) => bytes,
         Err(error) => {
             let item = ItemId::of_unread(path.as_os_str().as_encoded_bytes());

@@ -15,6 +15,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::config::{Config, PICTURES};
 use crate::exit_code::ExitCode;
+use crate::files::{Entry, Kind};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Embedding, FoundItem};
 use crate::search::Formula;
@@ -180,6 +181,7 @@ pub(super) async fn run(args: SearchArgs, config: &Config) -> anyhow::Result<Exi
         let card = workspace::model(config)?.card;
         must_be_known(filter.policy.as_ref(), &store, config).await?;
         Searcher::new(Arc::new(store), card, config.clone())
+            .beneath(workspace::watched(config).await)
     };
     if args.interactive {
         refuse_what_a_screen_has_not(&args)?;
@@ -312,7 +314,9 @@ fn refuse_what_a_folder_has_not(only: &[(&'static str, String)]) -> Result<(), U
 }
 
 fn still_lies_there(item: &FoundItem) -> bool {
-    item.path.as_deref().is_some_and(folder::is_file)
+    let entry = item.path.as_deref().and_then(|path| Entry::without_links(path).ok());
+    let stat = entry.and_then(|entry| entry.stat().ok().flatten());
+    stat.is_some_and(|stat| stat.kind == Kind::File)
 }
 
 /// The picture that was named: a file, or an item by its id.

@@ -16,10 +16,11 @@ use tracing::{info, warn};
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
+use crate::files::{Excluded, Roots};
 use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
 use crate::pipeline::{
-    self, Actor, Excluded, Judging, Monitor, OnVerdict, PipelineError, SettleTimes, Source, Stages,
+    self, Actor, Judging, Monitor, OnVerdict, PipelineError, SettleTimes, Source, Stages,
     WatchTimes, Watching,
 };
 use crate::policy_file::PolicyFile;
@@ -188,7 +189,8 @@ impl Run {
         let decoders = tokio::task::spawn_blocking(move || workspace::decoders(&own));
         let (decoders, store) = tokio::join!(decoders, workspace::store(&config));
         let (decoders, store) = (decoders??, Arc::new(store?));
-        let actor = workspace::actor(&config, &store)?;
+        let roots = Arc::<Roots>::default();
+        let actor = workspace::actor(&config, &store, &roots)?;
         let monitor = Arc::<Monitor>::default();
         let (give, judging) = oneshot::channel();
         let stages = Stages {
@@ -201,6 +203,7 @@ impl Run {
             settle,
             preparers: std::thread::available_parallelism().map_or(2, usize::from),
             batch: config.engine.batch,
+            roots,
             excluded: Excluded::own_files_of(&config.workspace),
             monitor: Arc::clone(&monitor),
             on_verdict: on_verdict(format, &card),
@@ -250,7 +253,7 @@ impl Run {
             opening.await??;
         }
         // What the last verdicts wish for; what is interrupted here is done at the next start.
-        self.actor.carry_out_due().await?;
+        self.actor.carry_out_due(Duration::ZERO).await?;
         drop(progress);
         info!("{}", summary(&self.monitor, self.started.elapsed()));
         Ok(ended?)

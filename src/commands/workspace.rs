@@ -11,6 +11,7 @@ use super::prompts::PromptMemory;
 use super::{UsageError, adapters};
 use crate::cli;
 use crate::config::{Config, HookConfig};
+use crate::files::{Named, Roots};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
     AuditKind, Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring,
@@ -81,9 +82,13 @@ fn settings(config: &Config) -> StoreSettings {
 ///
 /// # Errors
 /// When the secret of a hook can't be read.
-pub(super) fn actor(config: &Config, store: &Arc<Store>) -> anyhow::Result<Actor> {
+pub(super) fn actor(
+    config: &Config,
+    store: &Arc<Store>,
+    roots: &Arc<Roots>,
+) -> anyhow::Result<Actor> {
     let hooks = config.hooks.iter().map(hook).collect::<anyhow::Result<_>>()?;
-    Ok(Actor::new(Arc::clone(store), config.quarantine(), hooks))
+    Ok(Actor::new(Arc::clone(store), Arc::clone(roots), config.quarantine(), hooks))
 }
 
 fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
@@ -138,21 +143,21 @@ const PERHAPS_NETWORK: [(u64, &str); 2] = [(0x6573_5546, "FUSE"), (0x0102_1997, 
 
 /// The network file system that a folder lies on, if it does.
 pub(super) fn network_file_system(folder: &Path) -> Option<&'static str> {
-    named(&NETWORK, number_of_file_system(folder)?)
+    kind_of(&NETWORK, number_of_file_system(folder)?)
 }
 
 /// The file system that a folder lies on, if the kernel's events may not tell there what others
 /// write.
 pub(super) fn file_system_without_events(folder: &Path) -> Option<&'static str> {
     let number = number_of_file_system(folder)?;
-    named(&NETWORK, number).or_else(|| named(&PERHAPS_NETWORK, number))
+    kind_of(&NETWORK, number).or_else(|| kind_of(&PERHAPS_NETWORK, number))
 }
 
 fn number_of_file_system(folder: &Path) -> Option<u64> {
     Some(u64::try_from(rustix::fs::statfs(folder).ok()?.f_type).ok()? & 0xffff_ffff)
 }
 
-fn named(kinds: &[(u64, &'static str)], number: u64) -> Option<&'static str> {
+fn kind_of(kinds: &[(u64, &'static str)], number: u64) -> Option<&'static str> {
     kinds.iter().find(|(kind, _)| *kind == number).map(|(_, name)| *name)
 }
 
@@ -166,6 +171,25 @@ pub(super) async fn existing_store(config: &Config) -> anyhow::Result<Store> {
         path.display()
     );
     Ok(Store::open(&path).await?.with_settings(settings(config)))
+}
+
+/// Files that a person named: those below a folder that a watcher of this workspace watches, or
+/// watched, are reached without links.
+pub(super) async fn named(config: &Config, paths: &[PathBuf]) -> Named {
+    Named::of(paths, watched(config).await)
+}
+
+/// The folders that watchers of this workspace watch or watched; none where that can't be told,
+/// because it needs no database to score a file.
+pub(super) async fn watched(config: &Config) -> Vec<PathBuf> {
+    let path = config.database();
+    if !path.exists() {
+        return Vec::new();
+    }
+    let Ok(store) = Store::open(&path).await else { return Vec::new() };
+    let beats = store.watcher_beats().await.unwrap_or_default();
+    store.close().await;
+    beats.into_iter().map(|beat| beat.root).collect()
 }
 
 /// What the decoder may spend on an upload.
@@ -420,11 +444,11 @@ mod tests {
     fn the_databases_disk_and_the_uploads_disk_are_judged_apart() {
         // Of statfs(2): a local disk (ext4), a server (NFS), and what may be either (FUSE).
         let [local, server, either] = [0xef53, 0x6969, 0x6573_5546];
-        assert_eq!(named(&NETWORK, local).or_else(|| named(&PERHAPS_NETWORK, local)), None);
-        assert_eq!(named(&NETWORK, server), Some("NFS"));
+        assert_eq!(kind_of(&NETWORK, local).or_else(|| kind_of(&PERHAPS_NETWORK, local)), None);
+        assert_eq!(kind_of(&NETWORK, server), Some("NFS"));
         // A database may lie on a local disk behind FUSE; uploads there are polled all the same.
-        assert_eq!(named(&NETWORK, either), None);
-        assert_eq!(named(&PERHAPS_NETWORK, either), Some("FUSE"));
+        assert_eq!(kind_of(&NETWORK, either), None);
+        assert_eq!(kind_of(&PERHAPS_NETWORK, either), Some("FUSE"));
         assert!(number_of_file_system(Path::new("/")).is_some());
     }
 }

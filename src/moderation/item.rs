@@ -79,6 +79,19 @@ impl FromStr for ItemId {
     }
 }
 
+/// What the file system says of a file; when none of it changed, the bytes did not either.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct FileStat {
+    /// Bytes.
+    pub size: u64,
+    /// Last change of the bytes, nanoseconds since 1970.
+    pub mtime_ns: i64,
+    /// Last change of bytes, name or permissions, nanoseconds since 1970.
+    pub ctime_ns: i64,
+    /// The file's number on its file system.
+    pub inode: u64,
+}
+
 /// A path where an item was seen.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Sighting {

@@ -2,9 +2,10 @@
 //! hooks. Wishes lie in the store, so whatever is interrupted is done again.
 
 mod hooks;
+mod manifest;
 mod quarantine;
+mod steps;
 
-use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,28 +14,68 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tracing::{info, warn};
 
+use crate::files::{Entry, Roots};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{ItemId, Timestamp};
-use crate::store::{Place, Placement, Store, StoreError};
+use crate::moderation::{ItemId, Sighting, Timestamp};
+use crate::store::{Move, Place, Placement, Store, StoreError};
 
 use super::monitor::{chain, now};
 
 pub use hooks::{Hook, Target};
+pub use quarantine::MoveLock;
+pub use steps::STEPS;
 
-use quarantine::{Moved, Quarantine};
+use quarantine::{CopiedIn, Deleted, Finished, MoveError, Quarantine, Ready, TakenAway};
+use steps::pass;
 
 /// How often wishes are looked for; one look into an index.
 const POLL: Duration = Duration::from_millis(500);
 /// A wish that can't come true is tried again after at most so long.
 const LONGEST_PAUSE_MS: i64 = 10 * 60_000;
 
+/// How long a command waits for another process that moves files.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
 /// Who carries out wishes.
 #[derive(Debug, Clone)]
 pub struct Actor {
     store: Arc<Store>,
+    roots: Arc<Roots>,
     quarantine: Quarantine,
     hooks: Vec<Hook>,
 }
+
+/// Why one wish was not carried out.
+enum Trouble {
+    /// The store can't be read or written.
+    Store(StoreError),
+    /// The file can't be moved.
+    File(MoveError),
+    /// A defect of this program.
+    Panicked(tokio::task::JoinError),
+}
+
+impl From<StoreError> for Trouble {
+    fn from(error: StoreError) -> Self {
+        Self::Store(error)
+    }
+}
+
+impl From<MoveError> for Trouble {
+    fn from(error: MoveError) -> Self {
+        Self::File(error)
+    }
+}
+
+/// How one wish was carried out.
+enum Moved {
+    /// The file is where it was wanted; the text says what could not be given back.
+    Done(Option<String>),
+    /// There is nothing to move; the text says why.
+    Lost(&'static str),
+}
+
+const OTHER_BYTES: &str = "other bytes lie at this path now; they stay";
 
 /// An actor at work.
 #[derive(Debug)]
@@ -62,9 +103,15 @@ pub struct Carried {
 }
 
 impl Actor {
-    /// `quarantine` is the workspace's folder for removed and held files.
-    pub fn new(store: Arc<Store>, quarantine: PathBuf, hooks: Vec<Hook>) -> Self {
-        Self { store, quarantine: Quarantine::at(quarantine), hooks }
+    /// `roots` are the folders of uploads, `quarantine` is the workspace's folder for removed and
+    /// held files.
+    pub fn new(
+        store: Arc<Store>,
+        roots: Arc<Roots>,
+        quarantine: PathBuf,
+        hooks: Vec<Hook>,
+    ) -> Self {
+        Self { store, roots, quarantine: Quarantine::at(quarantine), hooks }
     }
 
     /// Begins to carry out wishes, within the runtime, until it is told to end.
@@ -87,7 +134,7 @@ impl Actor {
                 // Told, or whoever could tell is gone.
                 _ = &mut ended => return,
             }
-            if let Err(error) = self.carry_out_due().await {
+            if let Err(error) = self.carry_out_due(Duration::ZERO).await {
                 warn!(%error, "files can't be moved; trying again");
             }
             let Ok(counter) = self.store.change_counter().await else { continue };
@@ -101,75 +148,188 @@ impl Actor {
         }
     }
 
-    /// Carries out everything that is due.
+    /// Carries out everything that is due. While another process moves files it does not begin;
+    /// it waits for that for at most `patience`.
     ///
     /// # Errors
     /// When the store can't be read or written; trouble with a file is noted and counted.
-    pub async fn carry_out_due(&self) -> Result<Carried, StoreError> {
+    pub async fn carry_out_due(&self, patience: Duration) -> Result<Carried, StoreError> {
         let mut carried = Carried::default();
         loop {
-            // One at a time: what moves changes how many twins the next one has.
+            // A look without the lock, which most of the time says that there is nothing to do.
             let due = self.store.due_placements(now(), 1).await?;
-            let Some(placement) = due.into_iter().next() else { return Ok(carried) };
-            let quarantine = self.quarantine.clone();
-            let lock = match quarantine.lock() {
-                Ok(Some(lock)) => Arc::new(lock),
+            let Some(first) = due.into_iter().next() else { return Ok(carried) };
+            let lock = match self.lock(patience).await {
+                Ok(Some(lock)) => lock,
                 // Another process is at it.
                 Ok(None) => return Ok(carried),
                 Err(error) => {
-                    self.not_placed(&placement, &chain(&error)).await?;
+                    self.not_placed(&first, &chain(&error)).await?;
                     carried.failed += 1;
                     return Ok(carried);
                 }
             };
-            self.carry_out(&quarantine, &lock, placement, &mut carried).await?;
+            // Read again: what was due before may have been carried out by whoever had the lock.
+            // One at a time: what moves changes who else needs the same bytes.
+            let due = self.store.due_placements(now(), 1).await?;
+            if let Some(placement) = due.into_iter().next() {
+                self.carry_out(placement, &mut carried).await?;
+            }
+            drop(lock);
         }
+    }
+
+    async fn lock(&self, patience: Duration) -> Result<Option<MoveLock>, MoveError> {
+        let quarantine = self.quarantine.clone();
+        let locking = tokio::task::spawn_blocking(move || quarantine.lock(patience));
+        // It does not panic; should it, nothing is moved.
+        locking.await.unwrap_or(Ok(None))
     }
 
     async fn carry_out(
         &self,
-        quarantine: &Quarantine,
-        lock: &Arc<File>,
         placement: Placement,
         carried: &mut Carried,
     ) -> Result<(), StoreError> {
-        let (quarantine, moving) = (quarantine.clone(), placement.clone());
-        // The lock goes with the work, so that it is held to its end whoever stops waiting for it.
-        let lock = Arc::clone(lock);
-        let moved = tokio::task::spawn_blocking(move || {
-            let moved = quarantine.carry_out(&moving);
-            drop(lock);
-            moved
-        })
-        .await;
+        let moved = match placement.wanted {
+            Place::Quarantined => self.remove(&placement).await,
+            Place::InPlace => self.restore(&placement).await,
+            Place::Purged => self.purge(&placement).await,
+        };
         let path = escape_path(&placement.sighting.path);
         let item = placement.item.short();
-        match moved {
-            Ok(Ok(Moved::Done)) => {
-                self.store.record_placed(&placement, now()).await?;
+        let why = match moved {
+            Ok(Moved::Done(note)) => {
+                self.store.record_placed(&placement, note.as_deref(), now()).await?;
+                pass("recorded");
                 carried.done += 1;
-                match placement.wanted {
-                    Place::Quarantined => info!(path, item, "moved to quarantine"),
-                    Place::InPlace => info!(path, item, "restored"),
-                    Place::Purged => info!(item, "purged"),
+                match (placement.wanted, note) {
+                    (Place::Quarantined, _) => info!(path, item, "moved to quarantine"),
+                    (Place::Purged, _) => info!(item, "purged"),
+                    (Place::InPlace, None) => info!(path, item, "restored"),
+                    (Place::InPlace, Some(lost)) => {
+                        warn!(path, item, lost, "restored, but not all that belonged to it");
+                    }
                 }
+                return Ok(());
             }
-            Ok(Ok(Moved::Lost(why))) => {
+            Ok(Moved::Lost(why)) => {
                 warn!(path, item, why, "not moved");
-                self.store.record_lost(&placement, &why, now()).await?;
+                return self.store.record_lost(&placement, why, now()).await;
             }
-            Ok(Err(error)) => {
-                let why = chain(&error);
-                warn!(path, item, why, "can't move; trying again later");
-                self.not_placed(&placement, &why).await?;
-                carried.failed += 1;
-            }
-            Err(panicked) => {
-                self.not_placed(&placement, &format!("a defect of modtool: {panicked}")).await?;
-                carried.failed += 1;
+            Err(Trouble::Store(error)) => return Err(error),
+            Err(Trouble::File(error)) => chain(&error),
+            Err(Trouble::Panicked(panicked)) => format!("a defect of modtool: {panicked}"),
+        };
+        warn!(path, item, why, "can't move; trying again later");
+        carried.failed += 1;
+        self.not_placed(&placement, &why).await
+    }
+
+    /// A file goes into the quarantine. What is left of an interrupted attempt is ended first.
+    async fn remove(&self, placement: &Placement) -> Result<Moved, Trouble> {
+        if let Some(begun) = self.store.unfinished_move(placement.id).await? {
+            let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
+            let finished =
+                self.blocking(move |quarantine| quarantine.finish(&roots, &moving, &begun)).await?;
+            match finished {
+                Finished::Removed => return Ok(Moved::Done(None)),
+                Finished::PutBack => {
+                    self.forget_unless_needed(placement).await?;
+                    return Ok(Moved::Lost(OTHER_BYTES));
+                }
+                Finished::NotBegun => self.store.end_move(placement.id).await?,
             }
         }
-        Ok(())
+        let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
+        let copied = self.blocking(move |quarantine| quarantine.copy_in(&roots, &moving)).await?;
+        match copied {
+            CopiedIn::Gone => {
+                let moving = placement.clone();
+                let there = self.blocking(move |quarantine| quarantine.take_over(&moving)).await?;
+                Ok(if there {
+                    Moved::Done(None)
+                } else {
+                    Moved::Lost("the file is gone; nothing to remove")
+                })
+            }
+            CopiedIn::OtherBytes => Ok(Moved::Lost(OTHER_BYTES)),
+            CopiedIn::Ready(ready) => self.take_away(placement, ready).await,
+        }
+    }
+
+    /// The quarantine holds its bytes: the upload leaves its path. Where it stands meanwhile is
+    /// written down first.
+    async fn take_away(&self, placement: &Placement, ready: Ready) -> Result<Moved, Trouble> {
+        let asides = self.quarantine.asides(&ready)?;
+        let identity = ready.stat.identity;
+        let (mut ready, item) = (ready, placement.item);
+        for aside in asides {
+            let begun = Move {
+                placement: placement.id,
+                path: aside.path.clone(),
+                device: identity.device,
+                inode: identity.inode,
+            };
+            self.store.begin_move(&begun, now()).await?;
+            pass("begun");
+            let taken;
+            (taken, ready) = self
+                .blocking(move |_| {
+                    let taken = Quarantine::take_away(&mut ready, &aside, item)?;
+                    Ok((taken, ready))
+                })
+                .await?;
+            match taken {
+                TakenAway::Gone => return Ok(Moved::Done(None)),
+                TakenAway::OtherBytes => {
+                    self.forget_unless_needed(placement).await?;
+                    return Ok(Moved::Lost(OTHER_BYTES));
+                }
+                TakenAway::OtherDevice => {}
+                TakenAway::Refused(error) => {
+                    self.store.end_move(placement.id).await?;
+                    // The next attempt copies it anew; nobody else should find it there meanwhile.
+                    self.forget_unless_needed(placement).await?;
+                    return Err(error.into());
+                }
+            }
+        }
+        self.store.end_move(placement.id).await?;
+        Ok(Moved::Lost("its folder is on another file system than itself"))
+    }
+
+    /// A file goes back to its path, and the quarantine forgets it unless others need its bytes.
+    async fn restore(&self, placement: &Placement) -> Result<Moved, Trouble> {
+        let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
+        let lost = self.blocking(move |quarantine| quarantine.put_back(&roots, &moving)).await?;
+        self.forget_unless_needed(placement).await?;
+        Ok(Moved::Done(lost))
+    }
+
+    /// Other paths of the same bytes may still be undecided: the bytes stay for them.
+    async fn purge(&self, placement: &Placement) -> Result<Moved, Trouble> {
+        self.forget_unless_needed(placement).await?;
+        Ok(Moved::Done(None))
+    }
+
+    /// Deletes the copy in the quarantine, unless another path needs it by now. Under the lock.
+    async fn forget_unless_needed(&self, placement: &Placement) -> Result<(), Trouble> {
+        let item = placement.item;
+        if self.store.is_needed_by_others(item, placement.id).await? {
+            return Ok(());
+        }
+        self.blocking(move |quarantine| quarantine.forget(item)).await
+    }
+
+    /// Runs what waits for the disk where it holds nobody up.
+    async fn blocking<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Quarantine) -> Result<T, MoveError> + Send + 'static,
+    ) -> Result<T, Trouble> {
+        let quarantine = self.quarantine.clone();
+        let worked = tokio::task::spawn_blocking(move || work(&quarantine)).await;
+        Ok(worked.map_err(Trouble::Panicked)??)
     }
 
     async fn not_placed(&self, placement: &Placement, why: &str) -> Result<(), StoreError> {
@@ -195,27 +355,76 @@ pub struct ErasedFiles {
     pub failed: Vec<(PathBuf, String)>,
 }
 
-/// Deletes the bytes of an item at these paths and in the quarantine. A file that holds other
-/// bytes is left alone. Again is no harm.
-pub fn erase_files(quarantine: &Path, item: ItemId, paths: &[PathBuf]) -> ErasedFiles {
+/// Keeps other processes from moving files until it is dropped; `None` when one does so for
+/// longer than `patience`.
+///
+/// # Errors
+/// When the quarantine can't be made or locked; the text says why.
+pub fn lock_moves(quarantine: &Path, patience: Duration) -> Result<Option<MoveLock>, String> {
+    Quarantine::at(quarantine.to_owned()).lock(patience).map_err(|error| chain(&error))
+}
+
+/// Deletes the bytes of an item where it was seen, in the quarantine, and wherever an interrupted
+/// move left them. A file that holds other bytes is left alone. Again is no harm. To be called
+/// under the lock of [`lock_moves`].
+pub fn erase_files(
+    quarantine: &Path,
+    item: ItemId,
+    sightings: &[Sighting],
+    unfinished: &[Move],
+) -> ErasedFiles {
     let quarantine = Quarantine::at(quarantine.to_owned());
-    let mut erased = ErasedFiles::default();
-    let place = quarantine.place_of(item);
-    for path in paths.iter().chain([&place]) {
-        match quarantine::delete_if(path, item) {
-            Ok(quarantine::Deleted::Yes) => erased.deleted += 1,
-            Ok(quarantine::Deleted::WasGone) => {}
-            Ok(quarantine::Deleted::OtherBytes) => erased.left.push(path.clone()),
-            Err(error) => erased.failed.push((path.clone(), chain(&error))),
-        }
+    let (mut erased, roots) = (ErasedFiles::default(), Roots::default());
+    for sighting in sightings {
+        erase_one(&quarantine, item, &sighting.path, roots.entry(sighting), &mut erased);
     }
-    if let Err(error) = quarantine.forget(item) {
-        erased.failed.push((place, chain(&error)));
+    for begun in unfinished {
+        let entry = match sightings.iter().find(|seen| begun.path.starts_with(&seen.root)) {
+            Some(Sighting { root, .. }) => {
+                roots.entry(&Sighting { path: begun.path.clone(), root: root.clone() })
+            }
+            None => Entry::without_links(&begun.path).map(Some),
+        };
+        erase_one(&quarantine, item, &begun.path, entry, &mut erased);
+    }
+    let place = quarantine.place_of(item);
+    let forgotten = quarantine.holds(item).and_then(|held| {
+        quarantine.forget(item)?;
+        Ok(u64::from(held) + quarantine.clear_incoming(item)?)
+    });
+    match forgotten {
+        Ok(deleted) => erased.deleted += deleted,
+        Err(error) => erased.failed.push((place, chain(&error))),
     }
     erased
 }
 
-/// Where the bytes of an item would lie in this quarantine folder.
+fn erase_one(
+    quarantine: &Quarantine,
+    item: ItemId,
+    path: &Path,
+    entry: std::io::Result<Option<Entry>>,
+    erased: &mut ErasedFiles,
+) {
+    let entry = match entry {
+        Ok(Some(entry)) => entry,
+        // Its folder is gone, or has become a link: nothing of ours is behind it.
+        Ok(None) => return,
+        Err(error) => {
+            erased.failed.push((path.to_owned(), error.to_string()));
+            return;
+        }
+    };
+    match quarantine.delete_if(&entry, item) {
+        Ok(Deleted::Yes) => erased.deleted += 1,
+        Ok(Deleted::WasGone) => {}
+        Ok(Deleted::OtherBytes) => erased.left.push(path.to_owned()),
+        Err(error) => erased.failed.push((path.to_owned(), chain(&error))),
+    }
+}
+
+/// Where the bytes of an item would lie in this quarantine folder, by its real name.
 pub fn quarantined_at(folder: &Path, item: ItemId) -> PathBuf {
-    Quarantine::at(folder.to_owned()).place_of(item)
+    let real = std::fs::canonicalize(folder).unwrap_or_else(|_| folder.to_owned());
+    Quarantine::at(real).place_of(item)
 }

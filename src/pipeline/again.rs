@@ -15,7 +15,6 @@ use crate::moderation::{Fingerprint, Sighting};
 use crate::store::StoreError;
 
 use super::Stop;
-use super::file::stat_regular;
 use super::reconcile::Scanner;
 use super::settle::{Candidate, Hint};
 
@@ -45,7 +44,7 @@ pub(super) async fn judge_again(
         for (_, sighting) in page {
             left = left.saturating_sub(1);
             // What went away since stays judged as it was.
-            if stat_regular(&sighting.path).is_none() {
+            if !matches!(scanner.roots.regular(&sighting), Ok(Some(_))) {
                 continue;
             }
             if !told {

@@ -2,22 +2,20 @@
 //! model and policies as a watched folder gets.
 
 use std::cell::Cell;
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
-use crate::moderation::{Classifier, ItemId, Reason, Sighting, Verdict};
-use crate::store::{FileStat, Judged};
+use crate::files::{Kind, Named, NamedFile, Reading, Roots};
+use crate::moderation::{Classifier, FileStat, ItemId, Reason, Sighting, Verdict};
+use crate::store::Judged;
 use crate::vision::decode::{has_picture_extension, sniff};
 use crate::vision::{DecoderPool, Encoder, VisionError};
 
 use super::embed::judge;
-use super::file::{Reading, read};
 use super::monitor::Monitor;
 use super::prepare::Preparer;
 use super::reconcile::NoPictures;
-use super::walk::{Excluded, Found, walk};
 
 /// Judges the named files, and the files below named folders, in order. Every named file gets a
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
@@ -31,14 +29,17 @@ pub fn judge_named(
     classifiers: &[Classifier],
     decoders: &Arc<DecoderPool>,
     batch: usize,
-    named: &[PathBuf],
+    named: Named,
     mut take: impl FnMut(Judged),
 ) -> Result<(), VisionError> {
     encoder.open_for_pictures()?;
     let (feedback, _nobody) = mpsc::unbounded_channel();
     let monitor = Arc::<Monitor>::default();
+    let files: Vec<NamedFile> = named.files().collect();
+    let roots = Arc::new(named.roots);
     let preparer = Preparer {
         spec: encoder.model().image.clone(),
+        roots: Arc::clone(&roots),
         decoders: Arc::clone(decoders),
         fingerprint: encoder.model().fingerprint.clone(),
         store: None,
@@ -48,14 +49,14 @@ pub fn judge_named(
     };
     let batch = batch * encoder.lanes();
     let mut waiting = Vec::with_capacity(batch);
-    for (sighting, by_name) in sightings(named) {
+    for NamedFile { sighting, itself } in files {
         match preparer.prepare(sighting.clone()) {
             Some(one) => waiting.push(one),
-            None if by_name => {
+            None if itself => {
                 judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
                     .into_iter()
                     .for_each(&mut take);
-                take(refused(sighting));
+                take(refused(sighting, &roots));
             }
             None => {}
         }
@@ -70,51 +71,32 @@ pub fn judge_named(
 }
 
 /// The named files, and below named folders the pictures and what can't be read, in order.
-pub fn pictures_named(named: &[PathBuf]) -> impl Iterator<Item = PathBuf> {
-    sightings(named)
-        .filter(|(sighting, by_name)| *by_name || may_be_picture(&sighting.path))
-        .map(|(sighting, _)| sighting.path)
+pub fn pictures_named(named: &Named) -> impl Iterator<Item = NamedFile> {
+    named.files().filter(|file| file.itself || may_be_picture(&file.sighting, &named.roots))
 }
 
 /// By its name or its first bytes.
-fn may_be_picture(path: &Path) -> bool {
-    let known = Cell::new(has_picture_extension(path));
+fn may_be_picture(sighting: &Sighting, roots: &Roots) -> bool {
+    let known = Cell::new(has_picture_extension(&sighting.path));
     let look = |first: &[u8]| {
         known.set(known.get() || sniff(first).is_some());
         // That is all there is to be read.
         false
     };
-    matches!(read(path, 0, look), Reading::Unreadable { .. }) || known.get()
+    matches!(roots.read(sighting, 0, look), Reading::Unreadable { .. }) || known.get()
 }
 
-/// What there is to look at, and whether it was named itself.
-fn sightings(named: &[PathBuf]) -> impl Iterator<Item = (Sighting, bool)> {
-    named.iter().flat_map(|path| {
-        if !path.is_dir() {
-            return vec![(Sighting { path: path.clone(), root: path.clone() }, true)];
-        }
-        let mut below = Vec::new();
-        walk(path, &Excluded::default(), |found| {
-            if let Found::File(file, _) = found {
-                below.push((Sighting { path: file, root: path.clone() }, false));
-            }
-            true
-        });
-        below
-    })
-}
-
-fn refused(sighting: Sighting) -> Judged {
-    let why = match std::fs::symlink_metadata(&sighting.path) {
-        Err(_) => Reason::Unreadable("there is no such file".into()),
-        Ok(meta) if meta.is_symlink() => Reason::Unreadable("links are not followed".into()),
-        Ok(meta) if !meta.is_file() => Reason::Unreadable("it is no regular file".into()),
-        Ok(_) => Reason::Undecodable(
+fn refused(sighting: Sighting, roots: &Roots) -> Judged {
+    let why = match roots.stat(&sighting).ok().flatten().map(|stat| stat.kind) {
+        None => Reason::Unreadable("there is no such file".into()),
+        Some(Kind::Link) => Reason::Unreadable("links are not followed".into()),
+        Some(Kind::Folder | Kind::Other) => Reason::Unreadable("it is no regular file".into()),
+        Some(Kind::File) => Reason::Undecodable(
             "neither its name nor its first bytes say that it is a picture".into(),
         ),
     };
     Judged {
-        item: item_of(&sighting.path),
+        item: item_of(&sighting, roots),
         bytes: 0,
         stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
         facts: None,
@@ -125,16 +107,18 @@ fn refused(sighting: Sighting) -> Judged {
 }
 
 /// Hashed without being kept: the file may be of any size.
-fn item_of(path: &Path) -> ItemId {
-    match read(path, 0, |_| true) {
+fn item_of(sighting: &Sighting, roots: &Roots) -> ItemId {
+    match roots.read(sighting, 0, |_| true) {
         Reading::Whole { item, .. } | Reading::TooLarge { item, .. } => item,
         // Nothing was read of it.
-        _ => ItemId::of_unread(path.as_os_str().as_encoded_bytes()),
+        _ => ItemId::of_unread(sighting.path.as_os_str().as_encoded_bytes()),
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::moderation::Embedding;
     use crate::vision::{Limits, ModelCard, Pixels, SandboxMode, model};
@@ -176,10 +160,11 @@ mod tests {
     fn a_model_that_can_not_be_opened_says_nothing_about_a_picture() {
         let encoder = Changed(model::builtin().expect("the built-in model").card);
         let photo = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data/photos");
+        let named = Named::of(&[photo], Vec::new());
         let pool = DecoderPool::start(Path::new("none"), SandboxMode::Off, Limits::default());
         let pool = Arc::new(pool.expect("no child is needed"));
         let mut judged = 0;
-        let ended = judge_named(&encoder, &[], &pool, 8, &[photo], |_| judged += 1);
+        let ended = judge_named(&encoder, &[], &pool, 8, named, |_| judged += 1);
         assert!(matches!(ended, Err(VisionError::ChangedInUse { .. })));
         assert_eq!(judged, 0);
     }

@@ -8,18 +8,18 @@ use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 use tracing::error;
 
+use crate::files::{Identity, Reading, Roots, Stat, TEMPORARY};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Embedding, Fingerprint, ItemId, Reason, Sighting};
-use crate::store::{FileStat, PictureFacts, Store};
+use crate::moderation::{Embedding, FileStat, Fingerprint, ItemId, Reason, Sighting};
+use crate::store::{PictureFacts, Store};
 use crate::vision::decode::{self, Flaw, Views};
 use crate::vision::preprocess::{ImageSpec, Pixels};
 use crate::vision::{DecoderPool, SandboxError};
 
-use super::file::{Reading, read};
+use super::Shared;
 use super::monitor::{Monitor, chain, count};
 use super::reconcile::NoPictures;
 use super::settle::Feedback;
-use super::{Shared, file};
 
 /// A file on its way to the model.
 #[derive(Debug)]
@@ -45,6 +45,7 @@ pub(super) enum Content {
 #[derive(Debug, Clone)]
 pub(super) struct Preparer {
     pub spec: ImageSpec,
+    pub roots: Arc<Roots>,
     pub decoders: Arc<DecoderPool>,
     pub fingerprint: Fingerprint,
     /// Where known items are looked up, and the runtime to ask on; none when nothing is stored.
@@ -83,19 +84,22 @@ impl Preparer {
         let limit = self.decoders.limits().file_bytes;
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
         let (item, stat, content) = match self.reading(&sighting, limit, is_picture)? {
-            Reading::Whole { item, bytes, stat } => (item, stat, self.content(item, &bytes)?),
+            Reading::Whole { stat, .. } if self.is_being_moved(&sighting, &stat) => {
+                self.tell(Feedback::Done(sighting.path));
+                return None;
+            }
+            Reading::Whole { item, bytes, stat } => (item, stat.file, self.content(item, &bytes)?),
             Reading::TooLarge { item, stat } => {
-                let flaw = Flaw::TooManyBytes { bytes: stat.size, limit };
-                (item, stat, Content::Unjudged(Reason::Undecodable(flaw.to_string())))
+                let flaw = Flaw::TooManyBytes { bytes: stat.file.size, limit };
+                (item, stat.file, Content::Unjudged(Reason::Undecodable(flaw.to_string())))
             }
             Reading::Unreadable { why, stat } => {
                 let item = ItemId::of_unread(sighting.path.as_os_str().as_encoded_bytes());
-                (item, stat, Content::Unjudged(Reason::Unreadable(why)))
+                (item, stat.file, Content::Unjudged(Reason::Unreadable(why)))
             }
-            Reading::NoPicture => {
-                if let Some(stat) = file::stat_regular(&sighting.path)
-                    && self.no_pictures.insert(&sighting.path, stat)
-                {
+            Reading::NoPicture { stat } => {
+                // As it was when it was looked at: whatever took its place since is news.
+                if self.no_pictures.insert(&sighting.path, stat.file) {
                     count(&self.monitor.no_pictures);
                 }
                 count(&self.monitor.passed);
@@ -107,12 +111,26 @@ impl Preparer {
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
-            Reading::Changed => {
+            Reading::Changed { .. } => {
                 self.tell(Feedback::Again(sighting));
                 return None;
             }
         };
         Some(Prepared { sighting, item, stat, content })
+    }
+
+    /// Whether this very file is one that is being removed and stands here for a moment. Its name
+    /// only says whether that is worth asking: an uploader can choose it, and is judged then.
+    fn is_being_moved(&self, sighting: &Sighting, stat: &Stat) -> bool {
+        let name = sighting.path.file_name().unwrap_or_default().as_encoded_bytes();
+        let Some((store, runtime)) = &self.store else { return false };
+        if !name.starts_with(TEMPORARY.as_bytes()) {
+            return false;
+        }
+        let Identity { device, inode } = stat.identity;
+        let asked = runtime.block_on(store.is_being_moved(&sighting.path, device, inode));
+        // When in doubt it is judged.
+        asked.unwrap_or(false)
     }
 
     /// Reads again until there is enough to read with. `None` when the run is being ended.
@@ -124,7 +142,7 @@ impl Preparer {
     ) -> Option<Reading> {
         let mut pause = Duration::from_millis(100);
         loop {
-            match read(&sighting.path, limit, &is_picture) {
+            match self.roots.read(sighting, limit, &is_picture) {
                 Reading::Starved { why } => {
                     error!(why, "uploads can't be opened; trying again");
                     self.monitor.went_wrong(format_args!("uploads can't be opened: {why}"));

@@ -8,13 +8,13 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::mpsc;
 use tracing::warn;
 
+use crate::files::{Excluded, Found, Roots, walk};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Fingerprint, Sighting};
-use crate::store::{FileStat, Standing, Store, StoreError};
+use crate::moderation::{FileStat, Fingerprint, Sighting};
+use crate::store::{Standing, Store, StoreError};
 
 use super::monitor::{Monitor, count};
 use super::settle::{Candidate, Hint};
-use super::walk::{Excluded, Found, walk};
 
 /// So many files are compared in one go.
 const BATCH: usize = 256;
@@ -45,6 +45,7 @@ pub(super) struct Scanner {
     pub store: Arc<Store>,
     /// Of the model in use.
     pub fingerprint: Fingerprint,
+    pub roots: Arc<Roots>,
     pub excluded: Excluded,
     pub no_pictures: Arc<NoPictures>,
     pub candidates: mpsc::Sender<Candidate>,
@@ -69,15 +70,19 @@ impl Scanner {
     /// Ends early when the pipeline is gone.
     pub(super) async fn scan(&self, root: &Path, folder: &Path) -> Result<Scanned, StoreError> {
         let (found_out, mut found_in) = mpsc::channel(4);
-        let (folder, excluded) = (folder.to_owned(), self.excluded.clone());
+        let mut walk = match (self.roots.root(root), folder.strip_prefix(root)) {
+            (Ok(held), Ok(below)) => walk(held, below.to_owned(), self.excluded.clone()),
+            // It went away; the look at the roots says so.
+            _ => return Ok(Scanned::default()),
+        };
         let walking = tokio::task::spawn_blocking(move || {
-            let mut batch = Vec::with_capacity(BATCH);
-            walk(&folder, &excluded, |found| {
-                batch.push(found);
-                batch.len() < BATCH || found_out.blocking_send(std::mem::take(&mut batch)).is_ok()
-            });
-            // Nobody listening any more is no error: the run is being stopped.
-            let _ = found_out.blocking_send(batch);
+            loop {
+                let batch: Vec<Found> = walk.by_ref().take(BATCH).collect();
+                // Nobody listening any more is no error: the run is being stopped.
+                if batch.is_empty() || found_out.blocking_send(batch).is_err() {
+                    return;
+                }
+            }
         });
         let mut scanned = Scanned::default();
         while let Some(batch) = found_in.recv().await {
@@ -92,6 +97,13 @@ impl Scanner {
         Ok(scanned)
     }
 
+    /// Scans a folder that appeared; one that went away again holds nothing.
+    pub(super) async fn scan_again(&self, root: &Path, folder: &Path) -> Result<(), StoreError> {
+        let below = folder.strip_prefix(root).unwrap_or(Path::new(""));
+        let there = self.roots.root(root).is_ok_and(|held| held.folder.folder(below).is_ok());
+        if there { self.scan(root, folder).await.map(|_| ()) } else { Ok(()) }
+    }
+
     /// Answers whether the pipeline still takes candidates.
     async fn compare(
         &self,
@@ -102,11 +114,11 @@ impl Scanner {
         let mut files = Vec::with_capacity(batch.len());
         for found in batch {
             match found {
-                Found::File(path, stat) if self.no_pictures.contains(&path, stat) => {
+                Found::File(path, stat) if self.no_pictures.contains(&path, stat.file) => {
                     count(&self.monitor.passed);
                 }
-                Found::File(path, stat) => files.push((path, stat)),
-                Found::Special => scanned.special += 1,
+                Found::File(path, stat) => files.push((path, stat.file)),
+                Found::Special(_) => scanned.special += 1,
                 Found::Unreadable(path, error) => {
                     warn!(path = %escape_path(&path), %error, "can't be read");
                     self.monitor.went_wrong(format_args!("{}: {error}", escape_path(&path)));
@@ -129,16 +141,13 @@ impl Scanner {
         }
         Ok(true)
     }
-}
 
-/// Counts the files below the roots, so that progress can say how much is left.
-pub(super) fn count_files(roots: &[PathBuf], excluded: &Excluded, monitor: &Monitor) {
-    for root in roots {
-        walk(root, excluded, |found| {
-            if matches!(found, Found::File(..)) {
-                count(&monitor.total);
-            }
-            true
-        });
+    /// Counts the files below the roots, so that progress can say how much is left.
+    pub(super) fn count_files(&self, roots: &[PathBuf]) {
+        let held = roots.iter().filter_map(|root| self.roots.root(root).ok());
+        let found = held.flat_map(|root| walk(root, PathBuf::new(), self.excluded.clone()));
+        for _ in found.filter(|found| matches!(found, Found::File(..))) {
+            count(&self.monitor.total);
+        }
     }
 }

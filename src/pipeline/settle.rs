@@ -6,17 +6,15 @@
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use crate::moderation::Sighting;
-use crate::store::FileStat;
+use crate::files::Roots;
+use crate::moderation::{FileStat, Sighting};
 
 use super::Stop;
-use super::file::stat_regular;
 use super::monitor::{Monitor, now};
 
 /// How long a file must be left alone.
@@ -81,21 +79,32 @@ struct UnderWay {
 impl UnderWay {
     /// What came in meanwhile, unless the file is still the one that was just judged: a scan of
     /// a new folder often comes upon files that are under way already.
-    fn news(self) -> Option<Candidate> {
-        self.meanwhile.filter(|candidate| stat_regular(&candidate.sighting.path) != Some(self.stat))
+    fn news(self, roots: &Roots) -> Option<Candidate> {
+        let now = |candidate: &Candidate| roots.regular(&candidate.sighting).ok().flatten();
+        self.meanwhile.filter(|candidate| now(candidate) != Some(self.stat))
     }
+}
+
+/// How the stage is joined to the others.
+pub(super) struct Channels {
+    /// Paths that may hold an upload.
+    pub candidates: mpsc::Receiver<Candidate>,
+    /// What became of those that were let through.
+    pub feedback: mpsc::UnboundedReceiver<Feedback>,
+    /// Where they are let through.
+    pub ready: mpsc::Sender<Sighting>,
 }
 
 /// Lets settled paths through to `ready`. Ends when `candidates` is closed and nothing waits or
 /// is under way any more; after a stop at once, leaving what waits for the next start.
 pub(super) async fn settle(
-    mut candidates: mpsc::Receiver<Candidate>,
-    mut feedback: mpsc::UnboundedReceiver<Feedback>,
-    ready: mpsc::Sender<Sighting>,
+    channels: Channels,
+    roots: &Roots,
     times: SettleTimes,
-    monitor: Arc<Monitor>,
+    monitor: &Monitor,
     mut stop: Stop,
 ) {
+    let Channels { mut candidates, mut feedback, ready } = channels;
     let mut waiting: HashMap<PathBuf, Waiting> = HashMap::new();
     let mut under_way: HashMap<PathBuf, UnderWay> = HashMap::new();
     let mut open = true;
@@ -107,20 +116,21 @@ pub(super) async fn settle(
             Some(told) = feedback.recv() => match told {
                 Feedback::Done(path) => {
                     monitor.release(&path);
-                    if let Some(candidate) = under_way.remove(&path).and_then(UnderWay::news) {
-                        wait(&mut waiting, &monitor, candidate, times);
+                    if let Some(candidate) = under_way.remove(&path).and_then(|one| one.news(roots)) {
+                        wait(&mut waiting, roots, monitor, candidate, times);
                     }
                 }
                 Feedback::Again(sighting) => {
                     under_way.remove(&sighting.path);
-                    wait(&mut waiting, &monitor, Candidate { sighting, hint: Hint::None }, times);
+                    let candidate = Candidate { sighting, hint: Hint::None };
+                    wait(&mut waiting, roots, monitor, candidate, times);
                 }
             },
             candidate = candidates.recv(), if open && waiting.len() < MOST_WAITING => {
                 match candidate {
                     Some(candidate) => match under_way.get_mut(&candidate.sighting.path) {
                         Some(one) => one.meanwhile = Some(candidate),
-                        None => wait(&mut waiting, &monitor, candidate, times),
+                        None => wait(&mut waiting, roots, monitor, candidate, times),
                     },
                     None => open = false,
                 }
@@ -129,7 +139,7 @@ pub(super) async fn settle(
             permit = ready_when_due(&ready, next), if next.is_some() => {
                 let Ok(permit) = permit else { return };
                 let Some(path) = earliest(&waiting) else { continue };
-                match settled(&mut waiting, &path, times) {
+                match settled(&mut waiting, roots, &path, times) {
                     Settled::Yes(sighting, stat) => {
                         under_way.insert(path, UnderWay { stat, meanwhile: None });
                         permit.send(sighting);
@@ -158,12 +168,14 @@ fn earliest(waiting: &HashMap<PathBuf, Waiting>) -> Option<PathBuf> {
 
 fn wait(
     waiting: &mut HashMap<PathBuf, Waiting>,
+    roots: &Roots,
     monitor: &Monitor,
     candidate: Candidate,
     times: SettleTimes,
 ) {
     let Candidate { sighting, mut hint } = candidate;
-    let Some(stat) = stat_regular(&sighting.path) else {
+    // What can't be told now, a scan looks at again.
+    let Some(stat) = roots.regular(&sighting).ok().flatten() else {
         waiting.remove(&sighting.path);
         monitor.release(&sighting.path);
         return;
@@ -200,12 +212,25 @@ enum Settled {
     Gone,
 }
 
-fn settled(waiting: &mut HashMap<PathBuf, Waiting>, path: &Path, times: SettleTimes) -> Settled {
-    let Some(stat) = stat_regular(path) else {
-        waiting.remove(path);
-        return Settled::Gone;
-    };
+fn settled(
+    waiting: &mut HashMap<PathBuf, Waiting>,
+    roots: &Roots,
+    path: &Path,
+    times: SettleTimes,
+) -> Settled {
     let Some(one) = waiting.get_mut(path) else { return Settled::Gone };
+    let stat = match roots.regular(&one.sighting) {
+        Ok(Some(stat)) => stat,
+        Ok(None) => {
+            waiting.remove(path);
+            return Settled::Gone;
+        }
+        // No descriptors, or a disk that fails for a moment.
+        Err(_) => {
+            one.due = Instant::now() + times.unchanged;
+            return Settled::NotYet;
+        }
+    };
     if stat != one.stat {
         one.stat = stat;
         one.hint = Hint::None;
@@ -238,17 +263,20 @@ mod tests {
             closed: Duration::from_millis(20),
             unchanged: Duration::from_millis(300),
         };
-        let monitor = Arc::default();
-        let settling =
-            tokio::spawn(settle(candidates_in, feedback_in, ready_out, times, monitor, stop));
+        let channels =
+            Channels { candidates: candidates_in, feedback: feedback_in, ready: ready_out };
+        let settling = tokio::spawn(async move {
+            settle(channels, &Roots::default(), times, &Monitor::default(), stop).await;
+        });
         let dir = tempfile::tempdir().expect("a temporary folder");
         Bench { dir, candidates, feedback, ready, stopper, settling }
     }
 
     impl Bench {
         async fn tell(&self, name: &str, hint: Hint) -> PathBuf {
-            let path = self.dir.path().join(name);
-            let sighting = Sighting { path: path.clone(), root: self.dir.path().to_owned() };
+            let root = std::fs::canonicalize(self.dir.path()).expect("there");
+            let path = root.join(name);
+            let sighting = Sighting { path: path.clone(), root };
             self.candidates.send(Candidate { sighting, hint }).await.expect("settle runs");
             path
         }

@@ -1,16 +1,25 @@
-//! Turns a watcher's events into candidates. Events are hints; the scan is the truth.
+//! Turns a watcher's news into candidates. News are hints; the scan is the truth.
+
+#[cfg(not(target_os = "linux"))]
+#[path = "watch/elsewhere.rs"]
+mod kernel;
+#[cfg(target_os = "linux")]
+mod kernel;
+
+#[cfg(all(test, target_os = "linux"))]
+#[path = "watch/elsewhere.rs"]
+mod elsewhere;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use notify::event::{AccessKind, AccessMode, CreateKind, EventKind, ModifyKind, RenameMode};
-use notify::{Config, ErrorKind, Event, RecommendedWatcher, RecursiveMode, Watcher as _};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
+use crate::files::{Change, News};
 use crate::moderation::Sighting;
 use crate::moderation::escape::escape_path;
 use crate::store::StoreError;
@@ -53,6 +62,9 @@ const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_se
 /// So many new folders are looked at again one by one.
 const MOST_AGAIN: usize = 512;
 
+/// What the watcher's thread hands on.
+type Heard = Result<News, String>;
+
 /// Scans the roots and then watches them until the stop. A failing watcher is replaced by polling.
 pub(super) async fn watch(
     roots: &[PathBuf],
@@ -61,14 +73,12 @@ pub(super) async fn watch(
     scanner: &Scanner,
     mut stop: Stop,
 ) {
-    let (events_out, mut events) = mpsc::channel(MOST_EVENTS);
+    let (news_out, mut news) = mpsc::channel(MOST_EVENTS);
     let overflow = Arc::new(Overflow::default());
+    let start = async || kernel::start(&scanner.roots, roots, &news_out, &overflow).await;
     // Watch first, scan then: what comes in between is seen at least once.
-    let mut watcher = match watching {
-        Watching::Events => start(roots, events_out.clone(), Arc::clone(&overflow)),
-        Watching::Polling => None,
-    };
-    let mut identity = identities(roots);
+    let mut watcher = None;
+    scanner.roots.look_again(roots);
     let mut again: Vec<(Instant, PathBuf)> = Vec::new();
     let mut next_look = Instant::now() + times.poll;
     let mut next_scan = Instant::now();
@@ -85,17 +95,16 @@ pub(super) async fn watch(
                 if next_scan <= Instant::now() {
                     // A folder that comes back, or that another was mounted over, is another
                     // folder to the kernel. Watch first, scan then.
-                    let found = identities(roots);
-                    if found != identity {
-                        tell_changed(roots, &identity, &found, &scanner.monitor);
-                        (watcher, identity) = (None, found);
+                    if tell_changes(&scanner.roots.look_again(roots), &scanner.monitor) {
+                        watcher = None;
                     }
-                    let all_there = identity.iter().all(Option::is_some);
+                    let all_there = roots.iter().all(|root| scanner.roots.is_there(root));
                     if watching == Watching::Events && watcher.is_none() && all_there {
-                        watcher = start(roots, events_out.clone(), Arc::clone(&overflow));
+                        watcher = start().await;
                     }
                     let compared = scan_all(roots, scanner, &mut stop).await;
-                    let full = compared.is_ok() && watcher.is_some();
+                    let hears_all = watcher.as_ref().is_some_and(|watcher| watcher.hears_all());
+                    let full = compared.is_ok() && hears_all;
                     tell_failed(compared, &scanner.monitor);
                     let pause = if full { times.rescan } else { times.poll };
                     next_scan = Instant::now() + pause;
@@ -106,27 +115,27 @@ pub(super) async fn watch(
                 }
             }
             () = tokio::time::sleep_until(next_look) => {
-                if identities(roots) != identity {
+                if tell_changes(&scanner.roots.look_again(roots), &scanner.monitor) {
+                    watcher = None;
                     next_scan = Instant::now();
                 }
                 next_look = Instant::now() + times.poll;
             }
-            Some(event) = events.recv() => match event {
-                Ok(event) => {
-                    if event.need_rescan() || root_moved(&event, roots) {
-                        next_scan = Instant::now();
-                    }
-                    for path in take(&event, roots, scanner).await {
-                        again.extend(LOOK_AGAIN.map(|pause| (Instant::now() + pause, path.clone())));
-                    }
+            Some(heard) = news.recv() => match heard {
+                Ok(News::Closed(path)) => take(path, Hint::Closed, roots, scanner).await,
+                Ok(News::Changed(path)) => take(path, Hint::None, roots, scanner).await,
+                Ok(News::Folder(path)) => {
+                    again.extend(LOOK_AGAIN.map(|pause| (Instant::now() + pause, path.clone())));
                     if again.len() > MOST_AGAIN {
                         // One look at everything costs less.
                         again.clear();
                         next_scan = next_scan.min(Instant::now() + LOOK_AGAIN[1]);
                     }
                 }
+                Ok(News::RootMoved) => next_scan = Instant::now(),
+                Ok(News::Overflow) => overflow.tell(),
                 Err(failed) => {
-                    error!(error = %failed, "the watcher failed; scanning the folders");
+                    error!(error = failed, "the watcher failed; scanning the folders");
                     scanner.monitor.went_wrong(format_args!("the watcher failed: {failed}"));
                     // A new watcher is made after the scan, which picks up what this one missed.
                     watcher = None;
@@ -146,30 +155,15 @@ fn tell_failed(compared: Result<(), StoreError>, monitor: &Monitor) {
     }
 }
 
-/// File system and number of each root; `None` for one that is gone.
-fn identities(roots: &[PathBuf]) -> Vec<Option<(u64, u64)>> {
-    use std::os::unix::fs::MetadataExt as _;
-    let identity = |root: &PathBuf| {
-        let meta = std::fs::metadata(root).ok().filter(std::fs::Metadata::is_dir)?;
-        Some((meta.dev(), meta.ino()))
-    };
-    roots.iter().map(identity).collect()
-}
-
-/// Says which roots are there again, or are others than before (unmounted, mounted over, moved).
-/// That one is gone is said by the scan, again and again.
-fn tell_changed(
-    roots: &[PathBuf],
-    before: &[Option<(u64, u64)>],
-    now: &[Option<(u64, u64)>],
-    monitor: &Monitor,
-) {
-    for ((root, before), now) in roots.iter().zip(before).zip(now) {
-        match (before, now) {
-            (None, Some(_)) => {
+/// Says which roots are gone, are there again, or are others than before (unmounted, mounted over,
+/// moved); answers whether there was anything to say.
+fn tell_changes(changes: &[Change], monitor: &Monitor) -> bool {
+    for change in changes {
+        match change {
+            Change::Back(root) => {
                 info!(root = %escape_path(root), "the watched folder is there again");
             }
-            (Some(was), Some(is)) if was != is => {
+            Change::Replaced(root) => {
                 warn!(
                     root = %escape_path(root),
                     "the watched folder is another one than before (unmounted, or replaced?); \
@@ -177,9 +171,11 @@ fn tell_changed(
                 );
                 monitor.went_wrong(format_args!("{} was replaced", escape_path(root)));
             }
-            _ => {}
+            // The scan says so, again and again.
+            Change::Gone(_) => {}
         }
     }
+    !changes.is_empty()
 }
 
 /// Set by the watcher's thread when it could not hand an event on.
@@ -202,79 +198,15 @@ impl Overflow {
     }
 }
 
-type Watched = notify::Result<Event>;
-
-/// A watcher of all roots, or `None` (with a word in the log) when the kernel refuses: then the
-/// folders are scanned often instead.
-fn start(
-    roots: &[PathBuf],
-    events: mpsc::Sender<Watched>,
-    overflow: Arc<Overflow>,
-) -> Option<RecommendedWatcher> {
-    let hand_on = move |event: Watched| {
-        if events.try_send(event).is_err() {
-            overflow.tell();
-        }
-    };
-    let config = Config::default().with_follow_symlinks(false);
-    let started = RecommendedWatcher::new(hand_on, config).and_then(|mut watcher| {
-        roots.iter().try_for_each(|root| watcher.watch(root, RecursiveMode::Recursive))?;
-        Ok(watcher)
-    });
-    match started {
-        Ok(watcher) => Some(watcher),
-        Err(failed) => {
-            let hint = match failed.kind {
-                ErrorKind::MaxFilesWatch => "raise fs.inotify.max_user_watches",
-                _ => "the folders are scanned every few seconds instead",
-            };
-            warn!(error = %failed, hint, "can't watch by events");
-            None
-        }
+/// Sends a candidate for a path that the kernel told of.
+async fn take(path: PathBuf, hint: Hint, roots: &[PathBuf], scanner: &Scanner) {
+    let Some(root) = root_of(roots, &path) else { return };
+    if scanner.excluded.contains(&path) {
+        return;
     }
-}
-
-/// Sends candidates for an event's paths; answers the folders that appeared.
-async fn take(event: &Event, roots: &[PathBuf], scanner: &Scanner) -> Vec<PathBuf> {
-    let Some(hint) = hint_of(event.kind) else { return Vec::new() };
-    let mut folders = Vec::new();
-    for path in &event.paths {
-        let Some(root) = root_of(roots, path) else { continue };
-        if scanner.excluded.contains(path) {
-            continue;
-        }
-        let Ok(meta) = std::fs::symlink_metadata(path) else { continue };
-        if meta.is_dir() {
-            if matches!(event.kind, EventKind::Create(_) | EventKind::Modify(ModifyKind::Name(_))) {
-                folders.push(path.clone());
-            }
-        } else if meta.is_file() {
-            let sighting = Sighting { path: path.clone(), root: root.to_owned() };
-            // Closed only when the run ends; then the file is found at the next start.
-            let _ = scanner.candidates.send(Candidate { sighting, hint }).await;
-        }
-    }
-    folders
-}
-
-fn root_moved(event: &Event, roots: &[PathBuf]) -> bool {
-    matches!(event.kind, EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(_)))
-        && event.paths.iter().any(|path| roots.contains(path))
-}
-
-/// What an event says about a file; `None` for events that bring no new bytes.
-fn hint_of(kind: EventKind) -> Option<Hint> {
-    match kind {
-        EventKind::Access(AccessKind::Close(AccessMode::Write))
-        | EventKind::Modify(ModifyKind::Name(RenameMode::To | RenameMode::Both)) => {
-            Some(Hint::Closed)
-        }
-        EventKind::Create(CreateKind::Any | CreateKind::File | CreateKind::Folder)
-        | EventKind::Modify(_)
-        | EventKind::Any
-        | EventKind::Other => Some(Hint::None),
-        EventKind::Create(CreateKind::Other) | EventKind::Access(_) | EventKind::Remove(_) => None,
-    }
+    let sighting = Sighting { root: root.to_owned(), path };
+    // Closed only when the run ends; then the file is found at the next start.
+    let _ = scanner.candidates.send(Candidate { sighting, hint }).await;
 }
 
 fn root_of<'a>(roots: &'a [PathBuf], path: &Path) -> Option<&'a Path> {
@@ -294,7 +226,7 @@ pub(super) async fn scan_all(
     let monitor = &scanner.monitor;
     let (mut special, mut unchanged, mut flagged_before) = (0, 0, 0);
     for root in roots {
-        if !root.is_dir() {
+        if !scanner.roots.is_there(root) {
             error!(
                 root = %escape_path(root),
                 "the watched folder is gone; nothing is deleted, and it is looked for again"
@@ -325,27 +257,14 @@ async fn scan_folder(
     scanner: &Scanner,
 ) -> Result<(), StoreError> {
     match root_of(roots, folder) {
-        // A folder that went away again holds nothing.
-        Some(root) if folder.is_dir() => scanner.scan(root, folder).await.map(|_| ()),
-        _ => Ok(()),
+        Some(root) => scanner.scan_again(root, folder).await,
+        None => Ok(()),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_closing_and_renaming_into_place_say_that_a_file_is_whole() {
-        let closed = EventKind::Access(AccessKind::Close(AccessMode::Write));
-        let renamed = EventKind::Modify(ModifyKind::Name(RenameMode::To));
-        let created = EventKind::Create(CreateKind::File);
-        let read = EventKind::Access(AccessKind::Close(AccessMode::Read));
-        assert_eq!(hint_of(closed), Some(Hint::Closed));
-        assert_eq!(hint_of(renamed), Some(Hint::Closed));
-        assert_eq!(hint_of(created), Some(Hint::None));
-        assert_eq!(hint_of(read), None);
-    }
 
     #[test]
     fn a_path_belongs_to_the_innermost_root() {

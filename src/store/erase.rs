@@ -1,14 +1,15 @@
 //! Erasing an item: everything personal about it goes, a tombstone stays, and the audit chain
 //! still verifies.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _, Sqlite, Transaction};
 
-use crate::moderation::{AuditEvent, AuditKind, ItemId, ReviewState, Reviewer, TaskId, Timestamp};
+use crate::moderation::{
+    AuditEvent, AuditKind, ItemId, ReviewState, Reviewer, Sighting, TaskId, Timestamp,
+};
 
 use super::queue::set_state;
 use super::rows::{RowError, item_of, path_bytes, path_of};
@@ -22,7 +23,7 @@ pub struct Erasable {
     /// Its number, which the tombstone keeps.
     pub number: i64,
     /// Where its bytes lie, as far as is known.
-    pub paths: Vec<PathBuf>,
+    pub sightings: Vec<Sighting>,
     /// Whether bytes lie in the quarantine.
     pub quarantined: bool,
     /// Decisions about it.
@@ -83,17 +84,21 @@ impl Store {
             .await?;
             let Some(row) = row else { return Ok(None) };
             let number: i64 = row.try_get("id")?;
-            let paths = sqlx::query(
-                "SELECT path FROM sightings WHERE item = ? AND gone_at IS NULL ORDER BY path",
+            let rows = sqlx::query(
+                "SELECT path, root FROM sightings WHERE item = ? AND gone_at IS NULL
+                 ORDER BY path",
             )
             .bind(number)
             .fetch_all(&mut *reader)
             .await?;
-            let paths = paths.iter().map(|row| row.try_get("path").map(path_of));
+            let sightings = rows.iter().map(|row| {
+                let (path, root) = (row.try_get("path")?, row.try_get("root")?);
+                Ok::<_, sqlx::Error>(Sighting { path: path_of(path), root: path_of(root) })
+            });
             Ok(Some(Erasable {
                 item,
                 number,
-                paths: paths.collect::<Result<_, _>>()?,
+                sightings: sightings.collect::<Result<_, _>>()?,
                 quarantined: row.try_get("quarantined")?,
                 decisions: row.try_get::<i64, _>("decisions")?.unsigned_abs(),
             }))
@@ -193,6 +198,7 @@ async fn erase(
     };
     let embeddings = run("DELETE FROM embeddings WHERE item = ?").await?;
     run("DELETE FROM verdicts WHERE item = ?").await?;
+    run("DELETE FROM moves WHERE placement IN (SELECT id FROM placements WHERE item = ?)").await?;
     run("DELETE FROM placements WHERE item = ?").await?;
     run("DELETE FROM perceptual_hashes WHERE item = ?").await?;
     run("DELETE FROM hash_words WHERE item = ?").await?;

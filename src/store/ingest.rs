@@ -10,9 +10,9 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
-    Arming, AuditEvent, AuditKind, Bank, BankMatch, Embedding, Fingerprint, ItemId, Likeness, Mode,
-    OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId, PolicyVerdict, Reason,
-    ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp, Verdict, Weighed,
+    Arming, AuditEvent, AuditKind, Bank, BankMatch, Embedding, FileStat, Fingerprint, ItemId,
+    Likeness, Mode, OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId, PolicyVerdict,
+    Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp, Verdict, Weighed,
 };
 
 use super::arming::{ArmingState, look_again};
@@ -22,19 +22,6 @@ use super::rows::{
     unreadable,
 };
 use super::{Store, StoreError, StoreSettings, append_audit, bank, groups, hex};
-
-/// What the file system says of a file; when none of it changed, the bytes did not either.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct FileStat {
-    /// Bytes.
-    pub size: u64,
-    /// Last change of the bytes, nanoseconds since 1970.
-    pub mtime_ns: i64,
-    /// Last change of bytes, name or permissions, nanoseconds since 1970.
-    pub ctime_ns: i64,
-    /// The file's number on its file system.
-    pub inode: u64,
-}
 
 /// What the decoder saw of a picture.
 #[derive(Debug, Clone, PartialEq, Eq)]

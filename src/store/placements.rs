@@ -61,6 +61,8 @@ pub struct Quarantined {
     pub bytes: u64,
     /// Why it could not be moved, if so.
     pub problem: Option<String>,
+    /// What a restore could not give back, if so.
+    pub note: Option<String>,
 }
 
 /// The standing decision of a task, for sub-selects: its id.
@@ -112,22 +114,26 @@ impl Store {
         Ok(hurried.rows_affected())
     }
 
-    /// Writes down that a file is where it was wanted, with an audit event. Answers false when
-    /// the wish has changed meanwhile; then the file's place is noted and the new wish stays due.
+    /// Writes down that a file is where it was wanted, with an audit event and what could not be
+    /// given back. Answers false when the wish has changed meanwhile; then the file's place is
+    /// noted and the new wish stays due.
     pub async fn record_placed(
         &self,
         placement: &Placement,
+        note: Option<&str>,
         at: Timestamp,
     ) -> Result<bool, StoreError> {
         let mut transaction = self.begin().await?;
         let write = async {
             let row = sqlx::query(
-                "UPDATE placements SET state = ?2, changed_at = ?3, attempts = 0, problem = NULL
+                "UPDATE placements SET state = ?2, changed_at = ?3, attempts = 0, problem = NULL,
+                     note = ?4
                  WHERE id = ?1 RETURNING wanted = state, item",
             )
             .bind(placement.id)
             .bind(placement.wanted.as_str())
             .bind(at.0)
+            .bind(note)
             .fetch_one(&mut *transaction)
             .await?;
             let (settled, item): (bool, i64) = (row.try_get(0)?, row.try_get(1)?);
@@ -143,12 +149,16 @@ impl Store {
                 .execute(&mut *transaction)
                 .await?;
             }
+            sqlx::query("DELETE FROM moves WHERE placement = ?")
+                .bind(placement.id)
+                .execute(&mut *transaction)
+                .await?;
             let kind = match placement.wanted {
                 Place::InPlace => AuditKind::Restored,
                 Place::Quarantined => AuditKind::Quarantined,
                 Place::Purged => AuditKind::Purged,
             };
-            append_audit(&mut transaction, &[event(kind, placement, at, None)]).await?;
+            append_audit(&mut transaction, &[event(kind, placement, at, note)]).await?;
             Ok::<_, RowError>(settled)
         };
         let settled = write.await.map_err(|error| self.failed(error))?;
@@ -164,17 +174,24 @@ impl Store {
         why: &str,
         at: Timestamp,
     ) -> Result<(), StoreError> {
-        sqlx::query(
-            "UPDATE placements SET wanted = 'in_place', state = 'in_place', changed_at = ?,
-                 problem = ? WHERE id = ?",
-        )
-        .bind(at.0)
-        .bind(why)
-        .bind(placement.id)
-        .execute(&self.writer)
-        .await
-        .map_err(|source| self.sql(source))?;
-        Ok(())
+        let mut transaction = self.begin().await?;
+        let write = async {
+            sqlx::query(
+                "UPDATE placements SET wanted = 'in_place', state = 'in_place', changed_at = ?,
+                     problem = ? WHERE id = ?",
+            )
+            .bind(at.0)
+            .bind(why)
+            .bind(placement.id)
+            .execute(&mut *transaction)
+            .await?;
+            sqlx::query("DELETE FROM moves WHERE placement = ?")
+                .bind(placement.id)
+                .execute(&mut *transaction)
+                .await
+        };
+        write.await.map_err(|source| self.sql(source))?;
+        self.commit(transaction).await
     }
 
     /// Writes down why it did not work, and when to try again.
@@ -207,6 +224,25 @@ impl Store {
             "p.wanted <> p.state AND p.problem IS NOT NULL ORDER BY p.id DESC LIMIT 100",
         )
         .await
+    }
+
+    /// What came back without something that belonged to it, the latest first.
+    pub async fn noted_placements(&self) -> Result<Vec<Quarantined>, StoreError> {
+        let condition = "p.note IS NOT NULL AND p.state = 'in_place' AND p.wanted = 'in_place'
+                         ORDER BY p.changed_at DESC, p.id DESC LIMIT 100";
+        self.quarantined_where(condition).await
+    }
+
+    /// How one placement stands now; `None` when it was erased.
+    pub async fn quarantined_placement(&self, id: i64) -> Result<Option<Quarantined>, StoreError> {
+        let read = async {
+            let row = sqlx::query(sqlx::AssertSqlSafe(selected("p.id = ?")))
+                .bind(id)
+                .fetch_optional(&self.readers)
+                .await?;
+            row.as_ref().map(quarantined_of).transpose()
+        };
+        read.await.map_err(|error| self.failed(error))
     }
 
     async fn quarantined_where(&self, condition: &str) -> Result<Vec<Quarantined>, StoreError> {
@@ -317,6 +353,7 @@ fn quarantined_of(row: &SqliteRow) -> Result<Quarantined, RowError> {
         decision: action.as_deref().and_then(Action::parse),
         bytes: bytes.unsigned_abs(),
         problem: row.try_get("problem")?,
+        note: row.try_get("note")?,
     })
 }
 

@@ -23,6 +23,7 @@ const ALL_ROOMS: &[&str] = &[
     "cli",
     "config",
     "exit_code",
+    "files",
     "moderation",
     "pipeline",
     "policy_file",
@@ -87,16 +88,20 @@ const TABLE: &[Row] = &[
     },
     // `half`: turning half precision into numbers with the vector instructions at hand.
     Row { room: "search", rooms: &["moderation"], crates: &[], only_in: &[] },
-    // `rustix`: opening an upload without following links; `sha2`: hashing what is too large to
-    // be kept.
+    // `rustix`: resolving a path without following links, files without a name, the kernel's
+    // news; `sha2`: copies are compared by hash.
+    Row { room: "files", rooms: &["moderation"], crates: &["rustix", "sha2"], only_in: &[] },
+    // `rustix`: waiting for the kernel's news, what a test stops, errors by their number.
     Row {
         room: "pipeline",
-        rooms: &["moderation", "vision", "store"],
-        crates: &["notify", "tokio", "rustix", "sha2"],
+        rooms: &["files", "moderation", "vision", "store"],
+        crates: &["tokio", "rustix", "sha2"],
         // Hooks: the HTTP client, and the signature of what is sent. Quarantine: its manifest.
+        // Elsewhere than on Linux the system's news come through `notify`.
         only_in: &[
             ("pipeline/act/hooks", &["ureq", "hmac"]),
-            ("pipeline/act/quarantine", &["serde_json", "base64"]),
+            ("pipeline/act/manifest", &["serde_json", "base64"]),
+            ("pipeline/watch/elsewhere", &["notify"]),
         ],
     },
     Row {

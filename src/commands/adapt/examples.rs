@@ -8,6 +8,7 @@ use crate::commands::labels::Labels;
 use crate::commands::progress::pictures_bar;
 use crate::commands::workspace;
 use crate::config::Config;
+use crate::files::Named;
 use crate::moderation::adapter::Example;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{Embedding, PolicyId};
@@ -76,7 +77,8 @@ pub(super) fn of_folder(
     let (mut place, mut lost) = (0, 0);
     let batch = config.engine.batch;
     // Without policies nothing is judged; the views are what the policies would see.
-    judge_named(encoder, &[], &decoders, batch, &labels.pictures, |judged| {
+    let named = Named::of(&labels.pictures, Vec::new());
+    judge_named(encoder, &[], &decoders, batch, named, |judged| {
         bar.inc(1);
         lost += usize::from(judged.views.is_empty());
         for (policy, examples) in policies.iter().zip(&mut examples) {

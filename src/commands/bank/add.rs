@@ -1,9 +1,9 @@
 //! `modtool bank add`: bans or clears a picture by hand, after showing what it touches.
 
-use std::io::{self, IsTerminal as _, Read as _, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde_json::{Map, Value, json};
@@ -114,7 +114,7 @@ struct Named {
 async fn named(name: &Path, store: &Store, config: &Config) -> anyhow::Result<Named> {
     let unknown_file = name.is_file() && queue::item_at(store, name).await?.is_none();
     if unknown_file && queue::item_by_digits(store, name).await?.is_none() {
-        return from_file(name, config);
+        return from_file(name, config).await;
     }
     let item = queue::named(store, &[name.to_owned()]).await?;
     let item = *item.first().context("one name is one item")?;
@@ -123,17 +123,13 @@ async fn named(name: &Path, store: &Store, config: &Config) -> anyhow::Result<Na
 }
 
 /// A file that was never judged is decoded as an upload is.
-fn from_file(path: &Path, config: &Config) -> anyhow::Result<Named> {
+async fn from_file(path: &Path, config: &Config) -> anyhow::Result<Named> {
     let decoders = workspace::decoders(config)?;
     let limit = decoders.limits().file_bytes;
-    let mut bytes = Vec::new();
-    let file = std::fs::File::open(path);
-    let file = file.with_context(|| format!("can't open {}", escape_path(path)))?;
-    let read = file.take(limit + 1).read_to_end(&mut bytes);
-    read.with_context(|| format!("can't read {}", escape_path(path)))?;
-    if bytes.len() as u64 > limit {
-        bail!("{} is larger than an upload may be", escape_path(path));
-    }
+    let named = workspace::named(config, &[path.to_owned()]).await;
+    let file = named.files().next().context("one name is one file")?;
+    let bytes = named.bytes(&file, limit);
+    let bytes = bytes.with_context(|| format!("can't read {}", escape_path(path)))?;
     let spec = workspace::model(config)?.card.image;
     let views = decoders.views(&bytes, &spec)?;
     let views = views.with_context(|| format!("{} is no picture", escape_path(path)))?;

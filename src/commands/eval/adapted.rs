@@ -14,6 +14,7 @@ use crate::commands::labels::Labels as PolicyLabels;
 use crate::commands::progress::pictures_bar;
 use crate::commands::{UsageError, workspace};
 use crate::config::Config;
+use crate::files::Named;
 use crate::moderation::adapter::{Comparison, Example, Learned, compare, loudest};
 use crate::moderation::escape::escape;
 use crate::moderation::{Adapter, Classifier, Embedding, Evaluation, ItemId, PolicyId};
@@ -171,7 +172,8 @@ fn views(
     encoder.open_for_pictures()?;
     let bar = pictures_bar("as the policies see them", paths.len() as u64);
     let mut seen = Vec::with_capacity(paths.len());
-    judge_named(encoder, &[], decoders, config.engine.batch, &paths, |judged| {
+    let named = Named::of(&paths, Vec::new());
+    judge_named(encoder, &[], decoders, config.engine.batch, named, |judged| {
         bar.inc(1);
         seen.push((judged.item, judged.views));
     })?;

@@ -88,7 +88,7 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
         &classifiers,
         &decoders,
         config.engine.batch,
-        &args.images,
+        workspace::named(config, &args.images).await,
         |judged| pictures.push(judged),
     )?;
     let corpus = if config.database().exists() {
@@ -120,8 +120,15 @@ pub(super) async fn run(args: &ExplainArgs, config: &Config) -> anyhow::Result<E
         };
         let heat = match (&args.heatmap, scored.first()) {
             (Some(out), Some((classifier, score))) => {
+                let named = workspace::named(config, &args.images).await;
+                let file = named.files().find(|file| file.sighting == judged.sighting);
+                let path = || escape_path(&judged.sighting.path);
+                let file = file.with_context(|| format!("{} is gone", path()))?;
                 let heat = tokio::task::block_in_place(|| {
-                    heat::of_file(encoder.as_ref(), classifier, &decoders, judged, score.view)
+                    let bytes = named.bytes(&file, decoders.limits().file_bytes);
+                    let bytes = bytes.with_context(path)?;
+                    let encoder = encoder.as_ref();
+                    heat::of_file(encoder, classifier, &decoders, judged, &bytes, score.view)
                 })?;
                 std::fs::write(out, png(&heat.picture)?)
                     .with_context(|| format!("can't write {}", escape_path(out)))?;

@@ -77,7 +77,7 @@ pub(super) async fn run(args: &TestArgs, config: &Config) -> anyhow::Result<Exit
             folders.iter().filter(|(id, ..)| *id == classifier.policy.id.as_str())
         {
             let only = std::slice::from_ref(classifier);
-            let named = std::slice::from_ref(folder);
+            let named = workspace::named(config, std::slice::from_ref(folder)).await;
             let batch = config.engine.batch;
             judge_named(encoder.as_ref(), only, &decoders, batch, named, |judged| {
                 // The path below is that of the test folder; what the scope says is for uploads.

@@ -1,13 +1,11 @@
 //! The pixels of a picture: read, decoded in the cage, and as much of them as may be shown.
 
-use std::fs::File;
-use std::io::{self, Read as _};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use image::imageops::{self, FilterType};
 use image::{DynamicImage, RgbImage};
-use rustix::fs::{Mode, OFlags};
 
+use crate::files;
 use crate::moderation::ItemId;
 use crate::tui::{NoPicture, Reveal};
 use crate::vision::DecoderPool;
@@ -20,7 +18,7 @@ pub(in crate::commands) fn bytes_of(
 ) -> Result<Vec<u8>, NoPicture> {
     let mut worst = NoPicture::Gone;
     for path in paths {
-        match read(path, limit) {
+        match files::bytes_of(path, limit) {
             Ok(Some(bytes)) if ItemId::of_bytes(&bytes) == item => return Ok(bytes),
             Ok(Some(_)) => worst = NoPicture::Replaced,
             Ok(None) => {}
@@ -40,28 +38,6 @@ pub(in crate::commands) fn decoded(
     let shown = |what: &dyn std::fmt::Display| NoPicture::Undecodable(what.to_string());
     let decoded = decoders.preview(bytes, width, height).map_err(|error| shown(&error))?;
     decoded.map_err(|flaw| shown(&flaw))
-}
-
-/// A regular file's bytes; `None` when there is none at the path (any more). Links are not
-/// followed, and a pipe can't hang us.
-fn read(path: &Path, limit: u64) -> io::Result<Option<Vec<u8>>> {
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(rustix::io::Errno::NOENT | rustix::io::Errno::NOTDIR | rustix::io::Errno::LOOP) => {
-            return Ok(None);
-        }
-        Err(errno) => return Err(errno.into()),
-    };
-    if !file.metadata()?.is_file() {
-        return Ok(None);
-    }
-    let mut bytes = Vec::new();
-    file.take(limit + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > limit {
-        return Err(io::Error::other(format!("more than {limit} bytes")));
-    }
-    Ok(Some(bytes))
 }
 
 /// As much of the picture as the step shows. What a step leaves out is not in the pixels.
@@ -153,8 +129,8 @@ mod tests {
     #[test]
     fn only_the_items_own_bytes_are_shown() {
         let dir = tempfile::tempdir().expect("a folder");
-        let [first, second, gone] =
-            ["a.png", "b.png", "gone.png"].map(|name| dir.path().join(name));
+        let path = std::fs::canonicalize(dir.path()).expect("there");
+        let [first, second, gone] = ["a.png", "b.png", "gone.png"].map(|name| path.join(name));
         std::fs::write(&first, b"other bytes").expect("written");
         std::fs::write(&second, b"its bytes").expect("written");
         let item = ItemId::of_bytes(b"its bytes");
@@ -165,8 +141,8 @@ mod tests {
         assert_eq!(bytes(&[&gone, &first, &second]), Ok(b"its bytes".to_vec()));
         assert_eq!(bytes(&[&first]), Err(NoPicture::Replaced));
         assert_eq!(bytes(&[&gone]), Err(NoPicture::Gone));
-        assert_eq!(bytes(&[&dir.path().to_owned()]), Err(NoPicture::Gone), "a folder is no file");
-        let link = dir.path().join("link.png");
+        assert_eq!(bytes(&[&path]), Err(NoPicture::Gone), "a folder is no file");
+        let link = path.join("link.png");
         std::os::unix::fs::symlink(&second, &link).expect("linked");
         assert_eq!(bytes(&[&link]), Err(NoPicture::Gone), "links are not followed");
         std::fs::write(&first, vec![0; 101]).expect("written");

@@ -5,6 +5,7 @@
 //! what came and what changed since the last one.
 
 use std::os::unix::fs::DirBuilderExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -17,12 +18,13 @@ use crate::commands::progress::{Doing, Progress};
 use crate::commands::watch::{Missing, roots, settle_times, stop_signals};
 use crate::commands::workspace;
 use crate::config::Config;
+use crate::files::{Excluded, Roots};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
     Arming, Classifier, ItemId, ItemNumbers, Mode, OnBlock, Policy, PolicyId, Prompt, SafeView,
     Scope, Scoring, Severity, Thresholds,
 };
-use crate::pipeline::{self, Excluded, Judging, Monitor, Source, Stages};
+use crate::pipeline::{self, Judging, Monitor, Source, Stages};
 use crate::store::Store;
 
 /// So many paths are looked at in one go.
@@ -65,6 +67,7 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
         settle: settle_times(&config, &roots),
         preparers: std::thread::available_parallelism().map_or(2, usize::from),
         batch: config.engine.batch,
+        roots: Arc::default(),
         excluded: Excluded::folder(index),
         monitor: Arc::clone(&monitor),
         on_verdict: Box::new(|_, _| ()),
@@ -90,13 +93,14 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
             escape_path(&root)
         );
     }
-    let living = living(&store).await?;
+    let living = living(&store, &root).await?;
     Ok(Searcher::new(store, card, config).with(encoder, decoders).among(living))
 }
 
 /// The items that still lie somewhere: a file that was deleted is nothing to compare with. (One
 /// that was moved is no new item, and is not looked at again.)
-async fn living(store: &Store) -> anyhow::Result<ItemNumbers> {
+async fn living(store: &Store, root: &Path) -> anyhow::Result<ItemNumbers> {
+    let roots = Roots::default();
     let mut living = ItemNumbers::default();
     let mut last = 0;
     loop {
@@ -105,17 +109,14 @@ async fn living(store: &Store) -> anyhow::Result<ItemNumbers> {
         last = *number;
         tokio::task::block_in_place(|| {
             for (_, item, path) in &page {
-                if is_file(path) {
+                let sighting =
+                    crate::moderation::Sighting { path: path.clone(), root: root.to_owned() };
+                if matches!(roots.regular(&sighting), Ok(Some(_))) {
                     living.insert(*item);
                 }
             }
         });
     }
-}
-
-/// A link to a file is none.
-pub(super) fn is_file(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok_and(|meta| meta.is_file())
 }
 
 /// Beside the folder; in the data folder where nothing can be written there, or where it lies on
@@ -146,12 +147,21 @@ fn index_of(root: &Path, config: &Config) -> anyhow::Result<PathBuf> {
     Ok(elsewhere)
 }
 
-/// Makes the folder, for its owner alone, and sees whether it can be written to.
+/// Makes the folder, for its owner alone, and sees whether it can be written to. One that somebody
+/// else made, or may swap for another, is not used: what it holds would be believed.
 fn make(folder: &Path) -> std::io::Result<()> {
+    let above = folder.parent().map(std::fs::metadata).transpose()?;
+    let others_write = |meta: &std::fs::Metadata| {
+        let own = [rustix::process::geteuid().as_raw(), 0];
+        !own.contains(&meta.uid()) || meta.mode() & 0o022 != 0
+    };
+    if above.as_ref().is_none_or(others_write) {
+        return Err(std::io::Error::other("others may write there"));
+    }
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let kind = std::fs::symlink_metadata(folder)?;
-    if !kind.is_dir() {
-        return Err(std::io::Error::other("it is no folder"));
+    if !kind.is_dir() || others_write(&kind) {
+        return Err(std::io::Error::other("it is no folder of ours"));
     }
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(Into::into)
 }

@@ -1,38 +1,39 @@
-//! Moves files into the quarantine and back, such that no step can lose one: a file is taken under
-//! a name of our own, its bytes are checked, it gets its place, and only then does a second copy go.
-//! Every step finds out by itself how far an interrupted one came.
+//! Moves files into the quarantine and back, such that no step can lose one and no step trusts a
+//! name that an uploader could choose.
 //!
-//! `quarantine/ab/abcd…` holds the bytes with this SHA-256, `abcd….json` beside it where they came
-//! from: enough to put everything back by hand, without the database.
+//! *In*: the bytes are copied into the quarantine first, to a new file of ours, and read again
+//! from there. Only then does the upload leave its path, to where nobody looks for it; it is
+//! compared with what was read, and only then deleted. *Back*: a new file is made where the
+//! upload was, and gets its name when it is whole.
+//!
+//! `quarantine/ab/abcd…` holds the bytes with this SHA-256, the [`Manifest`] beside it where they
+//! came from. `quarantine/incoming/` holds, for moments, what is on its way.
 
+use std::ffi::OsString;
 use std::fs::{DirBuilder, File, OpenOptions};
-use std::hash::{BuildHasher as _, RandomState};
-use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
+use std::io;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
-use rustix::fs::{CWD, Mode, OFlags, RenameFlags};
+use rustix::fs::Mode;
 use rustix::io::Errno;
-use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256};
 
-use crate::moderation::ItemId;
+use crate::files::{
+    CopyError, Entry, Folder, Identity, Kept, Kind, Roots, Stat, TEMPORARY, copy_of, hash_of,
+    hash_of_file, random_name,
+};
 use crate::moderation::escape::escape_path;
-use crate::store::{Place, Placement};
+use crate::moderation::{ItemId, Sighting};
+use crate::store::{Move, Placement};
 
-/// How an attempt ended that did not fail.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Moved {
-    /// The file is where it was wanted.
-    Done,
-    /// There is nothing to move; the text says why.
-    Lost(String),
-}
+use super::manifest::Manifest;
+use super::steps::pass;
 
-/// Why a file could not be moved; it is where it was, or under a name of ours where the next
-/// attempt finds it.
+/// Nobody writes to what lies in the quarantine, its owner included.
+const EVIDENCE: u32 = 0o400;
+
+/// Why a file could not be moved. It is where it was, or where the database says that it stands.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum MoveError {
     /// The system refused.
@@ -59,7 +60,10 @@ pub(super) enum MoveError {
     Corrupt(PathBuf),
 }
 
-fn io_error<'a>(what: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> MoveError + 'a {
+pub(super) fn io_error<'a>(
+    what: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> MoveError + 'a {
     move |source| MoveError::Io { what, path: path.to_owned(), source }
 }
 
@@ -69,23 +73,84 @@ pub(super) struct Quarantine {
     folder: PathBuf,
 }
 
+/// Keeps other processes from moving files until it is dropped.
+#[derive(Debug)]
+pub struct MoveLock(#[expect(dead_code, reason = "the lock goes with the descriptor")] File);
+
+/// What a first look at an upload that is to be removed gave.
+#[derive(Debug)]
+pub(super) enum CopiedIn {
+    /// Nothing lies at the path (any more), or a link is on the way.
+    Gone,
+    /// Other bytes lie there.
+    OtherBytes,
+    /// The quarantine holds its bytes; now it may go.
+    Ready(Ready),
+}
+
+/// An upload whose bytes the quarantine holds, still at its path.
+#[derive(Debug)]
+pub(super) struct Ready {
+    entry: Entry,
+    file: File,
+    /// As it was before its bytes were copied.
+    pub(super) stat: Stat,
+}
+
+/// How the attempt to take an upload away ended.
+#[derive(Debug)]
+pub(super) enum TakenAway {
+    /// It is gone.
+    Gone,
+    /// It stays: another file took its place in that moment, or it was written to.
+    OtherBytes,
+    /// That place is on another file system; nothing was done.
+    OtherDevice,
+    /// The system does not let it go; nothing was done.
+    Refused(MoveError),
+}
+
+/// What became of a removal that was interrupted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Finished {
+    /// The upload is gone, and the quarantine holds its bytes.
+    Removed,
+    /// It never left its path.
+    NotBegun,
+    /// It was put back, because it holds other bytes.
+    PutBack,
+}
+
 impl Quarantine {
     pub(super) fn at(folder: PathBuf) -> Self {
         Self { folder }
     }
 
-    /// Keeps other processes from moving files at the same time, until it is dropped; `None` when
-    /// one does already.
-    pub(super) fn lock(&self) -> Result<Option<File>, MoveError> {
+    /// Keeps other processes from moving files at the same time; `None` when one does so for
+    /// longer than `patience`.
+    pub(super) fn lock(&self, patience: Duration) -> Result<Option<MoveLock>, MoveError> {
         make_private(&self.folder)?;
         let path = self.folder.join(".lock");
         let file =
             OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path);
         let file = file.map_err(io_error("can't open", &path))?;
-        match file.try_lock() {
-            Ok(()) => Ok(Some(file)),
-            Err(std::fs::TryLockError::WouldBlock) => Ok(None),
-            Err(std::fs::TryLockError::Error(error)) => Err(io_error("can't lock", &path)(error)),
+        let start = Instant::now();
+        loop {
+            match file.try_lock() {
+                Ok(()) => {
+                    pass("locked");
+                    return Ok(Some(MoveLock(file)));
+                }
+                Err(std::fs::TryLockError::WouldBlock) if start.elapsed() >= patience => {
+                    return Ok(None);
+                }
+                Err(std::fs::TryLockError::WouldBlock) => {
+                    std::thread::sleep(Duration::from_millis(50));
+                }
+                Err(std::fs::TryLockError::Error(error)) => {
+                    return Err(io_error("can't lock", &path)(error));
+                }
+            }
         }
     }
 
@@ -95,198 +160,315 @@ impl Quarantine {
         self.folder.join(&name[..2]).join(name)
     }
 
-    fn manifest_of(&self, item: ItemId) -> PathBuf {
-        self.place_of(item).with_extension("json")
+    fn manifest_of(&self, item: ItemId) -> Manifest {
+        Manifest::beside(&self.place_of(item), item)
     }
 
-    /// Brings a file where it is wanted.
-    pub(super) fn carry_out(&self, placement: &Placement) -> Result<Moved, MoveError> {
-        match placement.wanted {
-            Place::Quarantined => self.take_in(placement),
-            Place::InPlace => self.put_back(placement),
-            Place::Purged => self.purge(placement),
-        }
+    /// The item's place, in a folder that is there.
+    fn place(&self, item: ItemId) -> Result<Entry, MoveError> {
+        let path = self.place_of(item);
+        let folder = path.parent().unwrap_or(&self.folder);
+        make_private(folder)?;
+        own_entry(&path)
     }
 
-    fn take_in(&self, placement: &Placement) -> Result<Moved, MoveError> {
-        let (item, path) = (placement.item, placement.sighting.path.as_path());
-        let place = self.place_of(item);
+    fn incoming(&self) -> Result<PathBuf, MoveError> {
         let incoming = self.folder.join("incoming");
         make_private(&incoming)?;
-        make_private(place.parent().unwrap_or(&self.folder))?;
-        let taken = incoming.join(placement.id.to_string());
-        let beside = self.beside(path, placement.id, "taken")?;
-
-        // An interrupted attempt may have taken it already.
-        if !exists(&taken) && !exists(&beside) {
-            match hash_regular(path)? {
-                None if exists(&place) => return Ok(Moved::Done),
-                None => return Ok(Moved::Lost("the file is gone; nothing to remove".into())),
-                Some(found) if found != item => {
-                    return Ok(Moved::Lost("other bytes lie at this path now; they stay".into()));
-                }
-                Some(_) => {}
-            }
-            // The way back stands in the manifest before the file moves.
-            self.note(placement, path)?;
-            match rename_new(path, &taken) {
-                Ok(()) => {}
-                Err(Errno::XDEV) => rename_new(path, &beside)
-                    .map_err(|errno| io_error("can't take", path)(errno.into()))?,
-                Err(errno) => return Err(io_error("can't take", path)(errno.into())),
-            }
-            sync_folder_of(path)?;
-        }
-        if exists(&beside) {
-            if hash_regular(&beside)? != Some(item) {
-                return put_wrong_back(&beside, path);
-            }
-            copy_new(&beside, &taken, item)?;
-        }
-        if hash_regular(&taken)? != Some(item) {
-            return put_wrong_back(&taken, path);
-        }
-        match rename_new(&taken, &place) {
-            Ok(()) => {}
-            // The same bytes came from another path before; this copy is one too many once that
-            // one is known to be whole.
-            Err(Errno::EXIST) => {
-                if hash_regular(&place)? != Some(item) {
-                    return Err(MoveError::Corrupt(place));
-                }
-                std::fs::remove_file(&taken).map_err(io_error("can't remove the copy", &taken))?;
-            }
-            Err(errno) => return Err(io_error("can't place", &place)(errno.into())),
-        }
-        sync_folder_of(&place)?;
-        if exists(&beside) {
-            std::fs::remove_file(&beside).map_err(io_error("can't remove the copy", &beside))?;
-            sync_folder_of(&beside)?;
-        }
-        Ok(Moved::Done)
+        Ok(incoming)
     }
 
-    fn put_back(&self, placement: &Placement) -> Result<Moved, MoveError> {
+    /// First step of a removal: the quarantine gets the bytes.
+    pub(super) fn copy_in(
+        &self,
+        roots: &Roots,
+        placement: &Placement,
+    ) -> Result<CopiedIn, MoveError> {
         let (item, path) = (placement.item, placement.sighting.path.as_path());
-        let place = self.place_of(item);
-        match hash_regular(path)? {
+        let reached = roots.entry(&placement.sighting).map_err(io_error("can't reach", path))?;
+        let Some(entry) = reached else { return Ok(CopiedIn::Gone) };
+        let opened = entry.open().map_err(io_error("can't open", path))?;
+        let Some((mut file, stat)) = opened else { return Ok(CopiedIn::Gone) };
+        if hash_of_file(&mut file).map_err(io_error("can't read", path))? != item {
+            return Ok(CopiedIn::OtherBytes);
+        }
+        let place = self.place(item)?;
+        // The way back stands in the manifest before the file moves.
+        self.manifest_of(item).note(placement, &stat, &Kept::of(&file, &stat))?;
+        match self.hold(&mut file, &place, item) {
+            Ok(()) => {}
+            Err(Held::Changed) => return Ok(CopiedIn::OtherBytes),
+            Err(Held::Failed(error)) => return Err(error),
+        }
+        pass("copied");
+        Ok(CopiedIn::Ready(Ready { entry, file, stat }))
+    }
+
+    /// Sees to it that the quarantine holds these bytes in a file of its own, which nobody else
+    /// has a name or a descriptor of.
+    fn hold(&self, from: &mut File, place: &Entry, item: ItemId) -> Result<(), Held> {
+        let stat = place.stat().map_err(io_error("can't look at", &place.path))?;
+        if let Some(stat) = stat {
+            if hash_of(place).map_err(io_error("can't read", &place.path))? != Some(item) {
+                return Err(MoveError::Corrupt(place.path.clone()).into());
+            }
+            if is_ours_alone(&stat) {
+                return Ok(());
+            }
+            // Versions before this one moved the upload itself here, to which its uploader may
+            // have kept a link: a new file takes its place.
+        }
+        let copy = match copy_of(from, &place.folder, item) {
+            Ok(copy) => copy,
+            Err(CopyError::OtherBytes) => return Err(Held::Changed),
+            Err(CopyError::Io(error)) => {
+                return Err(io_error("can't copy to", &place.path)(error).into());
+            }
+        };
+        rustix::fs::fchmod(&copy.file, Mode::from_raw_mode(EVIDENCE))
+            .map_err(|errno| io_error("can't protect", &place.path)(errno.into()))?;
+        if stat.is_some() {
+            let aside =
+                place.beside(random_name()).map_err(io_error("can't reach", &place.path))?;
+            copy.name_it(&aside.name).map_err(io_error("can't place", &aside.path))?;
+            // Both names are ours: the one is replaced by the other in one step.
+            return std::fs::rename(&aside.path, &place.path)
+                .map_err(io_error("can't place", &place.path))
+                .and_then(|()| sync_folder_of(&place.path))
+                .map_err(Held::Failed);
+        }
+        copy.name_it(&place.name).map_err(io_error("can't place", &place.path))?;
+        Ok(())
+    }
+
+    /// Where an upload may stand for the moment between leaving its path and being deleted: in a
+    /// folder of ours on the same file system, else beside itself under a name that nobody can
+    /// guess.
+    pub(super) fn asides(&self, ready: &Ready) -> Result<Vec<Entry>, MoveError> {
+        self.asides_of(&ready.entry, &ready.stat)
+    }
+
+    fn asides_of(&self, entry: &Entry, stat: &Stat) -> Result<Vec<Entry>, MoveError> {
+        let mut asides = Vec::new();
+        let incoming = self.incoming()?;
+        let aside = own_entry(&incoming.join(taken_name()))?;
+        let device = aside.folder.identity().map(|identity| identity.device);
+        if device.is_ok_and(|device| device == stat.identity.device) {
+            asides.push(aside);
+        }
+        asides.push(entry.beside(random_name()).map_err(io_error("can't reach", &entry.path))?);
+        Ok(asides)
+    }
+
+    /// Second step of a removal: the upload goes. What is deleted is the very file that was
+    /// copied, and still holds the bytes that the quarantine holds.
+    pub(super) fn take_away(
+        ready: &mut Ready,
+        aside: &Entry,
+        item: ItemId,
+    ) -> Result<TakenAway, MoveError> {
+        let path = ready.entry.path.clone();
+        match ready.entry.rename_to(aside) {
+            Ok(()) => {}
+            Err(Errno::XDEV) => return Ok(TakenAway::OtherDevice),
+            Err(Errno::NOENT) => return Ok(TakenAway::Gone),
+            Err(errno) => {
+                let refused = io_error("can't take away", &path)(errno.into());
+                return Ok(TakenAway::Refused(refused));
+            }
+        }
+        pass("taken");
+        let stands = aside.stat().map_err(io_error("can't look at", &aside.path))?;
+        let is_it = stands.is_some_and(|stat| stat.identity == ready.stat.identity);
+        let mut unchanged = || hash_of_file(&mut ready.file).map(|found| found == item);
+        if !is_it || !unchanged().map_err(io_error("can't read", &path))? {
+            put_wrong_back(aside, &ready.entry)?;
+            return Ok(TakenAway::OtherBytes);
+        }
+        aside.unlink().map_err(io_error("can't delete", &aside.path))?;
+        pass("unlinked");
+        Ok(TakenAway::Gone)
+    }
+
+    /// Goes on with a removal that was interrupted after the upload was about to leave its path.
+    pub(super) fn finish(
+        &self,
+        roots: &Roots,
+        placement: &Placement,
+        begun: &Move,
+    ) -> Result<Finished, MoveError> {
+        let (item, path) = (placement.item, placement.sighting.path.as_path());
+        let identity = Identity { device: begun.device, inode: begun.inode };
+        let is_it = |entry: &Entry| {
+            let stat = entry.stat().map_err(io_error("can't look at", &entry.path))?;
+            Ok::<_, MoveError>(stat.is_some_and(|stat| stat.identity == identity))
+        };
+        let at_path = roots.entry(&placement.sighting).map_err(io_error("can't reach", path))?;
+        let Some(aside) = self.stands_at(roots, placement, begun)? else {
+            return Ok(Finished::NotBegun);
+        };
+        if !is_it(&aside)? {
+            let own = begun.path.starts_with(&self.folder);
+            let stands = aside.stat().map_err(io_error("can't look at", &aside.path))?.is_some();
+            if own && stands {
+                // It was interrupted before what was taken was compared.
+                let back = at_path.ok_or(MoveError::Missing(item))?;
+                put_wrong_back(&aside, &back)?;
+                return Ok(Finished::PutBack);
+            }
+            let whole = hash_of(&self.place(item)?).map_err(io_error("can't read", path))?;
+            let left = match &at_path {
+                Some(entry) => is_it(entry)?,
+                None => false,
+            };
+            return Ok(if left || whole != Some(item) {
+                Finished::NotBegun
+            } else {
+                Finished::Removed
+            });
+        }
+        let opened = aside.open().map_err(io_error("can't open", &aside.path))?;
+        let Some((mut file, _)) = opened else { return Ok(Finished::NotBegun) };
+        if hash_of_file(&mut file).map_err(io_error("can't read", &aside.path))? != item {
+            let back = at_path.ok_or(MoveError::Missing(item))?;
+            put_wrong_back(&aside, &back)?;
+            return Ok(Finished::PutBack);
+        }
+        match self.hold(&mut file, &self.place(item)?, item) {
+            Ok(()) => {}
+            Err(Held::Changed) => return Err(MoveError::Missing(item)),
+            Err(Held::Failed(error)) => return Err(error),
+        }
+        aside.unlink().map_err(io_error("can't delete", &aside.path))?;
+        Ok(Finished::Removed)
+    }
+
+    /// The name under which an interrupted removal left the upload; `None` when its folder is no
+    /// longer to be reached.
+    fn stands_at(
+        &self,
+        roots: &Roots,
+        placement: &Placement,
+        begun: &Move,
+    ) -> Result<Option<Entry>, MoveError> {
+        if begun.path.starts_with(&self.folder) {
+            self.incoming()?;
+            return own_entry(&begun.path).map(Some);
+        }
+        let root = placement.sighting.root.clone();
+        let sighting = Sighting { path: begun.path.clone(), root };
+        roots.entry(&sighting).map_err(io_error("can't reach", &begun.path))
+    }
+
+    /// A removal of the version before this one that was interrupted left its upload under the
+    /// placement's number. Answers whether the quarantine holds its bytes now.
+    pub(super) fn take_over(&self, placement: &Placement) -> Result<bool, MoveError> {
+        let old = own_entry(&self.incoming()?.join(placement.id.to_string()))?;
+        let opened = old.open().map_err(io_error("can't open", &old.path))?;
+        let Some((mut file, _)) = opened else { return Ok(false) };
+        if hash_of_file(&mut file).map_err(io_error("can't read", &old.path))? != placement.item {
+            return Ok(false);
+        }
+        match self.hold(&mut file, &self.place(placement.item)?, placement.item) {
+            Ok(()) => {}
+            Err(Held::Changed) => return Ok(false),
+            Err(Held::Failed(error)) => return Err(error),
+        }
+        old.unlink().map_err(io_error("can't delete", &old.path))?;
+        Ok(true)
+    }
+
+    /// Whether the quarantine holds the bytes of an item.
+    pub(super) fn holds(&self, item: ItemId) -> Result<bool, MoveError> {
+        let place = self.place(item)?;
+        let found = hash_of(&place).map_err(io_error("can't read", &place.path))?;
+        Ok(found == Some(item))
+    }
+
+    /// A restore: a new file at the path, with what belonged to the old one. Answers what could
+    /// not be given back. The copy in the quarantine stays, for whoever asks next who needs it.
+    pub(super) fn put_back(
+        &self,
+        roots: &Roots,
+        placement: &Placement,
+    ) -> Result<Option<String>, MoveError> {
+        let (item, path) = (placement.item, placement.sighting.path.as_path());
+        let entry = entry_for_return(roots, &placement.sighting)?;
+        if entry.stat().map_err(io_error("can't look at", path))?.is_some() {
             // Put back before, or never really gone.
-            Some(found) if found == item => {}
-            None if !exists(path) => {
-                match hash_regular(&place)? {
-                    None => return Err(MoveError::Missing(item)),
-                    Some(found) if found != item => return Err(MoveError::Corrupt(place)),
-                    Some(_) => {}
-                }
-                if let Some(folder) = path.parent() {
-                    std::fs::create_dir_all(folder)
-                        .map_err(io_error("can't make the folder", folder))?;
-                }
-                self.give(placement, &place, path)?;
-                sync_folder_of(path)?;
-            }
-            Some(_) | None => return Err(MoveError::Taken(path.to_owned())),
+            let found = hash_of(&entry).map_err(io_error("can't read", path))?;
+            return if found == Some(item) { Ok(None) } else { Err(MoveError::Taken(path.into())) };
         }
-        if placement.twins == 0 {
-            self.forget(item)?;
-        }
-        Ok(Moved::Done)
-    }
-
-    /// The last path gets the file itself, others a copy.
-    fn give(&self, placement: &Placement, place: &Path, path: &Path) -> Result<(), MoveError> {
-        if placement.twins == 0 {
-            // A second name first, which is refused where there is a file: never over another one.
-            match rustix::fs::link(place, path) {
-                Ok(()) => return Ok(()),
-                Err(Errno::EXIST) => return Err(MoveError::Taken(path.to_owned())),
-                // Another file system, or one without links: a copy.
-                Err(_) => {}
-            }
-        }
-        let copy = self.beside(path, placement.id, "restoring")?;
-        copy_new(place, &copy, placement.item)?;
-        rename_new(&copy, path).map_err(|errno| match errno {
-            Errno::EXIST => MoveError::Taken(path.to_owned()),
-            other => io_error("can't put back", path)(other.into()),
-        })
-    }
-
-    fn purge(&self, placement: &Placement) -> Result<Moved, MoveError> {
-        // Other paths of the same bytes may still be undecided: the bytes stay for them.
-        if placement.twins == 0 {
-            self.forget(placement.item)?;
-        }
-        Ok(Moved::Done)
+        let place = self.place(item)?;
+        let opened = place.open().map_err(io_error("can't open", &place.path))?;
+        let Some((mut file, _)) = opened else { return Err(MoveError::Missing(item)) };
+        let copy = match copy_of(&mut file, &entry.folder, item) {
+            Ok(copy) => copy,
+            Err(CopyError::OtherBytes) => return Err(MoveError::Corrupt(place.path)),
+            Err(CopyError::Io(error)) => return Err(io_error("can't copy to", path)(error)),
+        };
+        let lost = self.manifest_of(item).kept(path).give_to(&copy.file);
+        let lost = lost.map_err(io_error("can't set the permissions of", path))?;
+        copy.name_it(&entry.name).map_err(|error| match Errno::from_io_error(&error) {
+            Some(Errno::EXIST) => MoveError::Taken(path.to_owned()),
+            _ => io_error("can't put back", path)(error),
+        })?;
+        pass("returned");
+        Ok(lost.words())
     }
 
     /// The bytes are not needed here any more.
     pub(super) fn forget(&self, item: ItemId) -> Result<(), MoveError> {
-        let place = self.place_of(item);
-        for path in [&place, &self.manifest_of(item)] {
-            match std::fs::remove_file(path) {
-                Ok(()) => {}
-                Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-                Err(error) => return Err(io_error("can't remove", path)(error)),
+        let place = self.place(item)?;
+        place.unlink().map_err(io_error("can't remove", &place.path))?;
+        self.manifest_of(item).delete()?;
+        sync_folder_of(&place.path)?;
+        pass("forgotten");
+        Ok(())
+    }
+
+    /// Deletes a file if it holds these bytes.
+    pub(super) fn delete_if(&self, entry: &Entry, item: ItemId) -> Result<Deleted, MoveError> {
+        let path = &entry.path;
+        let opened = entry.open().map_err(io_error("can't open", path))?;
+        let Some((mut file, stat)) = opened else {
+            let other = entry.stat().map_err(io_error("can't look at", path))?.is_some();
+            return Ok(if other { Deleted::OtherBytes } else { Deleted::WasGone });
+        };
+        if hash_of_file(&mut file).map_err(io_error("can't read", path))? != item {
+            return Ok(Deleted::OtherBytes);
+        }
+        let asides = self.asides_of(entry, &stat)?;
+        let entry = entry.beside(entry.name.clone()).map_err(io_error("can't reach", path))?;
+        let mut ready = Ready { entry, file, stat };
+        for aside in asides {
+            return match Self::take_away(&mut ready, &aside, item)? {
+                TakenAway::OtherDevice => continue,
+                TakenAway::Gone => Ok(Deleted::Yes),
+                TakenAway::OtherBytes => Ok(Deleted::OtherBytes),
+                TakenAway::Refused(error) => Err(error),
+            };
+        }
+        Err(io_error("can't delete", path)(Errno::XDEV.into()))
+    }
+
+    /// Deletes what interrupted moves of an item left in `incoming/`: whole copies, and half ones,
+    /// which have names of their own there. To be called under the lock, when nothing of this
+    /// item is under way.
+    pub(super) fn clear_incoming(&self, item: ItemId) -> Result<u64, MoveError> {
+        let incoming = self.incoming()?;
+        let folder = Folder::of_ours(&incoming).map_err(io_error("can't open", &incoming))?;
+        let mut deleted = 0;
+        for name in folder.names().map_err(io_error("can't list", &incoming))? {
+            let name = name.map_err(io_error("can't list", &incoming))?;
+            let entry = own_entry(&incoming.join(&name))?;
+            let half = name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
+            if half || hash_of(&entry).map_err(io_error("can't read", &entry.path))? == Some(item) {
+                deleted +=
+                    u64::from(entry.unlink().map_err(io_error("can't delete", &entry.path))?);
             }
         }
-        if exists(place.parent().unwrap_or(&self.folder)) { sync_folder_of(&place) } else { Ok(()) }
-    }
-
-    /// A name of ours in the same folder, for moves across file systems: the same at the next
-    /// attempt, and one that no uploader can take first.
-    fn beside(&self, path: &Path, id: i64, what: &str) -> Result<PathBuf, MoveError> {
-        make_private(&self.folder)?;
-        let file = self.folder.join(".secret");
-        let random = || format!("{:016x}", RandomState::new().hash_one(std::process::id()));
-        let opened = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&file);
-        if let Ok(mut out) = opened {
-            let written = out.write_all(random().as_bytes()).and_then(|()| out.sync_all());
-            written.map_err(io_error("can't write", &file))?;
-        }
-        let secret = std::fs::read_to_string(&file).map_err(io_error("can't read", &file))?;
-        Ok(path.with_file_name(format!(".modtool-{id}-{secret}.{what}")))
-    }
-
-    /// Writes down where the bytes come from, beside those that are known already.
-    fn note(&self, placement: &Placement, path: &Path) -> Result<(), MoveError> {
-        let file = self.manifest_of(placement.item);
-        let mut manifest: Value = std::fs::read(&file)
-            .ok()
-            .and_then(|bytes| serde_json::from_slice(&bytes).ok())
-            .unwrap_or_else(|| json!({"item": placement.item.to_string(), "files": []}));
-        let meta = std::fs::symlink_metadata(path).map_err(io_error("can't look at", path))?;
-        let bytes = path.as_os_str().as_encoded_bytes();
-        let entry = json!({
-            "path": escape_path(path),
-            "path_b64": STANDARD.encode(bytes),
-            "bytes": meta.size(),
-            "mode": format!("{:o}", meta.mode() & 0o7777),
-            "modified_s": meta.mtime(),
-            "held": placement.held,
-            "by": placement.decided.as_ref().map(|(reviewer, _)| reviewer),
-            "decided_at_ms": placement.decided.as_ref().map(|(_, at)| at.0),
-            "policy": placement.policy,
-        });
-        if let Some(files) = manifest["files"].as_array_mut() {
-            files.retain(|known| known["path_b64"] != entry["path_b64"]);
-            files.push(entry);
-        }
-        let text = format!("{manifest:#}\n");
-        let written = file.with_extension("json.new");
-        let write = || {
-            let mut out = OpenOptions::new()
-                .write(true)
-                .create(true)
-                .truncate(true)
-                .mode(0o600)
-                .open(&written)?;
-            out.write_all(text.as_bytes())?;
-            out.sync_all()?;
-            std::fs::rename(&written, &file)
-        };
-        write().map_err(io_error("can't write", &file))?;
-        sync_folder_of(&file)
+        Ok(deleted)
     }
 }
 
@@ -297,92 +479,69 @@ pub(super) enum Deleted {
     OtherBytes,
 }
 
-/// Deletes a file if it holds these bytes.
-pub(super) fn delete_if(path: &Path, item: ItemId) -> Result<Deleted, MoveError> {
-    match hash_regular(path)? {
-        None => return Ok(Deleted::WasGone),
-        Some(found) if found != item => return Ok(Deleted::OtherBytes),
-        Some(_) => {}
-    }
-    std::fs::remove_file(path).map_err(io_error("can't delete", path))?;
-    sync_folder_of(path)?;
-    Ok(Deleted::Yes)
+/// Why the quarantine does not hold the bytes.
+enum Held {
+    /// They changed while they were copied.
+    Changed,
+    Failed(MoveError),
 }
 
-/// What was taken is not what was to be taken: somebody replaced it in that moment.
-fn put_wrong_back(taken: &Path, path: &Path) -> Result<Moved, MoveError> {
-    rename_new(taken, path).map_err(|errno| match errno {
-        Errno::EXIST => MoveError::Taken(path.to_owned()),
-        other => io_error("can't put back", path)(other.into()),
-    })?;
-    sync_folder_of(path)?;
-    Ok(Moved::Lost("other bytes lie at this path now; they stay".into()))
-}
-
-fn exists(path: &Path) -> bool {
-    std::fs::symlink_metadata(path).is_ok()
-}
-
-/// Renames, and never over another file.
-fn rename_new(from: &Path, to: &Path) -> Result<(), Errno> {
-    match rustix::fs::renameat_with(CWD, from, CWD, to, RenameFlags::NOREPLACE) {
-        // Some file systems don't know the flag: a second name is refused where there is a file.
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            rustix::fs::link(from, to)?;
-            rustix::fs::unlink(from)
-        }
-        other => other,
+impl From<MoveError> for Held {
+    fn from(error: MoveError) -> Self {
+        Self::Failed(error)
     }
 }
 
-/// The hash of a regular file's bytes; `None` when there is none. Links are not followed.
-fn hash_regular(path: &Path) -> Result<Option<ItemId>, MoveError> {
-    let failed = |source: io::Error| io_error("can't read", path)(source);
-    let flags = OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::NONBLOCK | OFlags::CLOEXEC;
-    let mut file = match rustix::fs::open(path, flags, Mode::empty()) {
-        Ok(descriptor) => File::from(descriptor),
-        Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => return Ok(None),
-        Err(errno) => return Err(failed(errno.into())),
+/// Where a file goes back to: beneath its root, or to the place that a person named.
+fn entry_for_return(roots: &Roots, sighting: &Sighting) -> Result<Entry, MoveError> {
+    let path = sighting.path.as_path();
+    let entry = if path.starts_with(&sighting.root) {
+        roots.make_entry(sighting)
+    } else {
+        Entry::without_links(path)
     };
-    if !file.metadata().map_err(failed)?.is_file() {
-        return Ok(None);
-    }
-    let mut hasher = Sha256::new();
-    let mut buffer = vec![0; 1 << 16];
-    loop {
-        match file.read(&mut buffer) {
-            Ok(0) => break,
-            Ok(count) => hasher.update(&buffer[..count]),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(io_error("can't read", path)(error)),
-        }
-    }
-    Ok(Some(ItemId::from_bytes(hasher.finalize().into())))
+    entry.map_err(io_error("can't reach the folder of", path))
 }
 
-/// Copies bytes, permissions and times to a new file of ours, to the disk, and reads them again.
-fn copy_new(from: &Path, to: &Path, item: ItemId) -> Result<(), MoveError> {
-    let copy = || {
-        let mut source = File::open(from)?;
-        let meta = source.metadata()?;
-        let mut target =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(to)?;
-        io::copy(&mut source, &mut target)?;
-        target.set_permissions(meta.permissions())?;
-        let times = std::fs::FileTimes::new().set_modified(meta.modified()?);
-        target.set_times(times)?;
-        target.sync_all()
-    };
-    copy().map_err(io_error("can't copy to", to))?;
-    if hash_regular(to)? != Some(item) {
-        let _ = std::fs::remove_file(to);
-        return Err(MoveError::Corrupt(from.to_owned()));
+/// What was taken is not what was to be taken: it goes back under its name, or, where that was
+/// taken meanwhile, under one that says where it comes from.
+fn put_wrong_back(aside: &Entry, entry: &Entry) -> Result<(), MoveError> {
+    match aside.rename_to(entry) {
+        Ok(()) => Ok(()),
+        Err(Errno::EXIST) => {
+            let mut name = entry.name.clone();
+            name.push(".put-back");
+            name.push(random_name());
+            let other = entry.beside(name).map_err(io_error("can't reach", &entry.path))?;
+            let renamed = aside.rename_to(&other);
+            renamed.map_err(|errno| io_error("can't put back", &other.path)(errno.into()))
+        }
+        Err(errno) => Err(io_error("can't put back", &entry.path)(errno.into())),
     }
-    sync_folder_of(to)
+}
+
+/// A file that only this process's user can change, under one name.
+fn is_ours_alone(stat: &Stat) -> bool {
+    let ours = rustix::process::geteuid().as_raw();
+    stat.kind == Kind::File && stat.links == 1 && stat.owner == ours && stat.mode == EVIDENCE
+}
+
+/// For uploads in `incoming/`; copies that are being written have other names.
+fn taken_name() -> OsString {
+    let mut name = OsString::from("taken");
+    name.push(random_name());
+    name
+}
+
+/// A name in a folder of ours, by its path.
+fn own_entry(path: &Path) -> Result<Entry, MoveError> {
+    let (folder, name) = path.parent().zip(path.file_name()).unwrap_or((path, path.as_os_str()));
+    let opened = Folder::of_ours(folder).map_err(io_error("can't open", folder))?;
+    Ok(Entry { folder: opened, name: name.to_owned(), path: path.to_owned() })
 }
 
 /// A rename is on the disk only when its folder is.
-fn sync_folder_of(path: &Path) -> Result<(), MoveError> {
+pub(super) fn sync_folder_of(path: &Path) -> Result<(), MoveError> {
     let folder = path.parent().unwrap_or(Path::new("/"));
     File::open(folder).and_then(|folder| folder.sync_all()).map_err(io_error("can't sync", folder))
 }
@@ -394,215 +553,5 @@ fn make_private(folder: &Path) -> Result<(), MoveError> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::moderation::Sighting;
-
-    struct Bench {
-        dir: tempfile::TempDir,
-        quarantine: Quarantine,
-        uploads: PathBuf,
-    }
-
-    fn bench() -> Bench {
-        let dir = tempfile::tempdir().expect("a temporary folder");
-        let quarantine = Quarantine::at(dir.path().join("quarantine"));
-        let uploads = dir.path().join("uploads");
-        std::fs::create_dir(&uploads).expect("made");
-        Bench { dir, quarantine, uploads }
-    }
-
-    fn placement(id: i64, path: &Path, bytes: &[u8], wanted: Place) -> Placement {
-        let state = if wanted == Place::Quarantined { Place::InPlace } else { Place::Quarantined };
-        Placement {
-            id,
-            item: ItemId::of_bytes(bytes),
-            sighting: Sighting { path: path.to_owned(), root: path.to_owned() },
-            wanted,
-            state,
-            held: false,
-            decided: None,
-            policy: None,
-            twins: 0,
-            attempts: 0,
-        }
-    }
-
-    fn names(folder: &Path) -> Vec<String> {
-        let mut names: Vec<_> = std::fs::read_dir(folder)
-            .expect("a folder")
-            .map(|entry| entry.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        names.sort();
-        names
-    }
-
-    impl Bench {
-        fn upload(&self, name: &str, bytes: &[u8]) -> PathBuf {
-            let path = self.uploads.join(name);
-            std::fs::write(&path, bytes).expect("written");
-            path
-        }
-
-        fn go(&self, placement: &Placement) -> Result<Moved, MoveError> {
-            self.quarantine.carry_out(placement)
-        }
-    }
-
-    #[test]
-    fn a_file_goes_in_under_its_hash_and_comes_back_under_its_name() {
-        let bench = bench();
-        let path = bench.upload("a.png", b"bytes");
-        let taken = placement(1, &path, b"bytes", Place::Quarantined);
-        for _ in 0..2 {
-            assert_eq!(bench.go(&taken).expect("moved"), Moved::Done, "again is no harm");
-            assert_eq!(names(&bench.uploads), Vec::<String>::new());
-        }
-        let place = bench.quarantine.place_of(taken.item);
-        assert_eq!(std::fs::read(&place).expect("there"), b"bytes");
-        let manifest = std::fs::read(place.with_extension("json")).expect("there");
-        let manifest: Value = serde_json::from_slice(&manifest).expect("JSON");
-        assert_eq!(manifest["files"][0]["path"], path.to_str().expect("UTF-8"));
-        let mode = |path: &Path| std::fs::metadata(path).expect("there").mode() & 0o777;
-        assert_eq!(mode(&bench.quarantine.folder), 0o700);
-
-        let back = placement(1, &path, b"bytes", Place::InPlace);
-        for _ in 0..2 {
-            assert_eq!(bench.go(&back).expect("moved"), Moved::Done);
-            assert_eq!(std::fs::read(&path).expect("there"), b"bytes");
-        }
-        assert!(!exists(&place) && !exists(&place.with_extension("json")));
-    }
-
-    #[test]
-    fn a_file_that_took_the_name_is_never_overwritten() {
-        let bench = bench();
-        let path = bench.upload("a.png", b"bad");
-        bench.go(&placement(1, &path, b"bad", Place::Quarantined)).expect("moved");
-        bench.upload("a.png", b"new");
-        let back = placement(1, &path, b"bad", Place::InPlace);
-        assert!(matches!(bench.go(&back), Err(MoveError::Taken(_))));
-        assert_eq!(std::fs::read(&path).expect("there"), b"new");
-        assert!(exists(&bench.quarantine.place_of(back.item)), "nothing is lost");
-        // A link is somebody's file as well.
-        std::fs::remove_file(&path).expect("removed");
-        std::os::unix::fs::symlink("/nowhere", &path).expect("linked");
-        assert!(matches!(bench.go(&back), Err(MoveError::Taken(_))));
-    }
-
-    #[test]
-    fn other_bytes_at_the_path_stay() {
-        let bench = bench();
-        let path = bench.upload("a.png", b"replaced");
-        let taken = placement(1, &path, b"bad", Place::Quarantined);
-        assert!(matches!(bench.go(&taken).expect("looked"), Moved::Lost(_)));
-        assert_eq!(std::fs::read(&path).expect("there"), b"replaced");
-        std::fs::remove_file(&path).expect("removed");
-        assert!(matches!(bench.go(&taken).expect("looked"), Moved::Lost(_)));
-    }
-
-    #[test]
-    fn two_paths_of_the_same_bytes_share_one_place_and_both_come_back() {
-        let bench = bench();
-        let paths = [bench.upload("a.png", b"twin"), bench.upload("b.png", b"twin")];
-        for (id, path) in (1..).zip(&paths) {
-            bench.go(&placement(id, path, b"twin", Place::Quarantined)).expect("moved");
-        }
-        assert_eq!(names(&bench.uploads), Vec::<String>::new());
-        let mut first = placement(1, &paths[0], b"twin", Place::InPlace);
-        first.twins = 1;
-        bench.go(&first).expect("moved");
-        assert!(exists(&bench.quarantine.place_of(first.item)), "the other one still needs it");
-        bench.go(&placement(2, &paths[1], b"twin", Place::InPlace)).expect("moved");
-        for path in &paths {
-            assert_eq!(std::fs::read(path).expect("there"), b"twin");
-        }
-        // Two files, as before: a change of one does not reach the other.
-        std::fs::write(&paths[0], b"changed").expect("written");
-        assert_eq!(std::fs::read(&paths[1]).expect("there"), b"twin");
-    }
-
-    #[test]
-    fn a_damaged_quarantine_is_told_and_left_alone() {
-        let bench = bench();
-        let path = bench.upload("a.png", b"bad");
-        let taken = placement(1, &path, b"bad", Place::Quarantined);
-        bench.go(&taken).expect("moved");
-        let place = bench.quarantine.place_of(taken.item);
-        std::fs::write(&place, b"damaged").expect("written");
-        let back = placement(1, &path, b"bad", Place::InPlace);
-        assert!(matches!(bench.go(&back), Err(MoveError::Corrupt(_))));
-        bench.upload("b.png", b"bad");
-        let twin = placement(2, &bench.uploads.join("b.png"), b"bad", Place::Quarantined);
-        assert!(matches!(bench.go(&twin), Err(MoveError::Corrupt(_))));
-        assert_eq!(
-            std::fs::read(bench.quarantine.folder.join("incoming/2")).expect("kept"),
-            b"bad"
-        );
-        std::fs::remove_file(&place).expect("removed");
-        assert!(matches!(bench.go(&back), Err(MoveError::Missing(_))));
-        bench.go(&twin).expect("goes on from where it stood");
-        assert_eq!(std::fs::read(&place).expect("there"), b"bad");
-    }
-
-    #[test]
-    fn an_interrupted_move_goes_on_from_every_step() {
-        let bench = bench();
-        let path = bench.uploads.join("a.png");
-        let taken = placement(7, &path, b"bytes", Place::Quarantined);
-        let place = bench.quarantine.place_of(taken.item);
-        let incoming = bench.quarantine.folder.join("incoming");
-        std::fs::create_dir_all(&incoming).expect("made");
-        std::fs::create_dir_all(place.parent().expect("a folder")).expect("made");
-        let beside = bench.quarantine.beside(&path, 7, "taken").expect("a name");
-        // Taken; taken across file systems; half copied; copied; in place with the copy left.
-        for (files, what) in [
-            (vec![(incoming.join("7"), "bytes")], "taken"),
-            (vec![(beside.clone(), "bytes")], "taken on the other file system"),
-            (vec![(beside.clone(), "bytes"), (incoming.join("7"), "by")], "half copied"),
-            (vec![(beside.clone(), "bytes"), (incoming.join("7"), "bytes")], "copied"),
-            (vec![(beside.clone(), "bytes"), (place.clone(), "bytes")], "placed"),
-        ] {
-            for (file, bytes) in &files {
-                std::fs::write(file, bytes).expect("written");
-            }
-            assert_eq!(bench.go(&taken).expect(what), Moved::Done, "{what}");
-            assert_eq!(std::fs::read(&place).expect(what), b"bytes", "{what}");
-            assert_eq!(names(&bench.uploads), Vec::<String>::new(), "{what}");
-            assert_eq!(names(&incoming), Vec::<String>::new(), "{what}");
-            std::fs::remove_file(&place).expect("removed");
-        }
-        // A new upload took the path meanwhile: it stays.
-        std::fs::write(incoming.join("7"), "bytes").expect("written");
-        std::fs::write(&path, "innocent").expect("written");
-        assert_eq!(bench.go(&taken).expect("moved"), Moved::Done);
-        assert_eq!(std::fs::read(&path).expect("there"), b"innocent");
-    }
-
-    #[test]
-    fn across_file_systems_bytes_permissions_and_times_survive() {
-        let bench = bench();
-        let Ok(other) = tempfile::tempdir_in("/dev/shm") else {
-            let _ = writeln!(io::stderr(), "*** SKIPPED: there is no /dev/shm to move from ***");
-            return;
-        };
-        let device = |path: &Path| std::fs::metadata(path).expect("there").dev();
-        if device(other.path()) == device(bench.dir.path()) {
-            let _ = writeln!(io::stderr(), "*** SKIPPED: /dev/shm is the same file system ***");
-            return;
-        }
-        let path = other.path().join("a.png");
-        std::fs::write(&path, b"bytes").expect("written");
-        let file = File::options().write(true).open(&path).expect("opened");
-        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
-        file.set_times(std::fs::FileTimes::new().set_modified(old)).expect("set");
-        file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o640)).expect("set");
-        bench.go(&placement(1, &path, b"bytes", Place::Quarantined)).expect("moved");
-        assert_eq!(names(other.path()), Vec::<String>::new());
-        bench.go(&placement(1, &path, b"bytes", Place::InPlace)).expect("moved");
-        assert_eq!(names(other.path()), ["a.png"]);
-        let meta = std::fs::metadata(&path).expect("there");
-        assert_eq!((meta.mode() & 0o777, meta.mtime()), (0o640, 1_000_000));
-        assert_eq!(std::fs::read(&path).expect("there"), b"bytes");
-    }
-}
+#[path = "quarantine/tests.rs"]
+mod tests;

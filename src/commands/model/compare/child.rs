@@ -146,7 +146,8 @@ pub(crate) async fn run(config: &Config) -> anyhow::Result<ExitCode> {
     let mut printed = Ok(());
     let decoders = workspace::decoders(config)?;
     let batch = config.engine.batch;
-    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, &pictures, |judged| {
+    let named = workspace::named(config, &pictures).await;
+    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, named, |judged| {
         let policy = |file: &crate::policy_file::PolicyFile| {
             let mut all = judged.verdict.policies.iter();
             let verdict = all.find(|verdict| verdict.policy == file.policy.id)?;

@@ -1,0 +1,297 @@
+//! The kernel's news of folders (inotify): a watch stands on the very folder that was reached
+//! beneath its root, not on whatever its path leads to when the watch is set.
+//!
+//! `notify`, which other systems use, sets its watches by path, and always listens to every
+//! opening of a file: on a site whose pictures are looked at, that is most of what it hears.
+
+use std::collections::HashMap;
+use std::ffi::OsStr;
+use std::io;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, AsRawFd as _, OwnedFd};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::inotify::{self, CreateFlags, ReadFlags, WatchFlags};
+use rustix::io::Errno;
+
+use super::News;
+use super::folder::{Folder, Kind};
+use super::roots::Root;
+
+/// What a watch listens to: what brings, changes or takes away files. Reading is not among it.
+const LISTENS: WatchFlags = WatchFlags::CREATE
+    .union(WatchFlags::CLOSE_WRITE)
+    .union(WatchFlags::MODIFY)
+    .union(WatchFlags::ATTRIB)
+    .union(WatchFlags::MOVED_TO)
+    .union(WatchFlags::MOVED_FROM)
+    .union(WatchFlags::DELETE_SELF)
+    .union(WatchFlags::MOVE_SELF)
+    .union(WatchFlags::ONLYDIR);
+
+/// Watches on every folder below some roots.
+#[derive(Debug)]
+pub struct Watches {
+    descriptor: OwnedFd,
+    watched: HashMap<i32, Place>,
+    /// Folders that could not be watched, with why; the latest first lines of a log are enough.
+    pub unwatched: Vec<(PathBuf, io::Error)>,
+}
+
+#[derive(Debug, Clone)]
+struct Place {
+    root: Arc<Root>,
+    below: PathBuf,
+}
+
+impl Place {
+    fn path(&self) -> PathBuf {
+        // `join` with nothing would leave a slash behind.
+        if self.below.as_os_str().is_empty() {
+            self.root.path.clone()
+        } else {
+            self.root.path.join(&self.below)
+        }
+    }
+}
+
+impl Watches {
+    /// No watches yet.
+    ///
+    /// # Errors
+    /// When this user may have no more of them (`fs.inotify.max_user_instances`).
+    pub fn new() -> io::Result<Self> {
+        let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
+        Ok(Self { descriptor, watched: HashMap::new(), unwatched: Vec::new() })
+    }
+
+    /// Watches a folder and everything below it. What can't be watched is noted in
+    /// [`Watches::unwatched`]: the scans see to it.
+    ///
+    /// # Errors
+    /// `ENOSPC` when this user may have no more watches (`fs.inotify.max_user_watches`).
+    pub fn add(&mut self, root: &Arc<Root>, below: &Path) -> io::Result<()> {
+        let mut folders = vec![below.to_owned()];
+        while let Some(below) = folders.pop() {
+            match self.add_one(root, &below) {
+                Ok(deeper) => folders.extend(deeper.into_iter().map(|name| below.join(name))),
+                Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSPC) => {
+                    return Err(error);
+                }
+                // It went away again, or became a link.
+                Err(error) if is_gone(&error) => {}
+                Err(error) => self.unwatched.push((root.path.join(&below), error)),
+            }
+        }
+        Ok(())
+    }
+
+    /// Watches one folder; answers the names of those in it. First the watch, then the look: what
+    /// comes in between is seen at least once.
+    fn add_one(&mut self, root: &Arc<Root>, below: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+        let folder = root.folder.folder(below)?;
+        let watch = watch_on(&self.descriptor, &folder)?;
+        self.watched.insert(watch, Place { root: Arc::clone(root), below: below.to_owned() });
+        let mut deeper = Vec::new();
+        for name in folder.names()? {
+            let name = name?;
+            if matches!(folder.stat(Path::new(&name)), Ok(Some(stat)) if stat.kind == Kind::Folder)
+            {
+                deeper.push(name);
+            }
+        }
+        Ok(deeper)
+    }
+
+    /// Reads what there is to read; nothing when nothing came. `take` answers whether it can take
+    /// more; what it could not is told as [`News::Overflow`] by the caller.
+    ///
+    /// # Errors
+    /// When the descriptor fails, or no more watches may be had.
+    pub fn read(&mut self, mut take: impl FnMut(News)) -> io::Result<()> {
+        let mut buffer = [MaybeUninit::<u8>::uninit(); 1 << 16];
+        let mut came = Vec::new();
+        let mut reader = inotify::Reader::new(&self.descriptor, &mut buffer);
+        loop {
+            match reader.next() {
+                Ok(event) => {
+                    let name = event.file_name().map(|name| OsStr::from_bytes(name.to_bytes()));
+                    came.push((event.wd(), event.events(), name.map(ToOwned::to_owned)));
+                }
+                Err(Errno::AGAIN) => break,
+                Err(Errno::INTR) => continue,
+                Err(errno) => return Err(errno.into()),
+            }
+            if reader.is_buffer_empty() {
+                break;
+            }
+        }
+        for (watch, events, name) in came {
+            if let Some(news) = self.news(watch, events, name.as_deref())? {
+                take(news);
+            }
+        }
+        Ok(())
+    }
+
+    fn news(
+        &mut self,
+        watch: i32,
+        events: ReadFlags,
+        name: Option<&OsStr>,
+    ) -> io::Result<Option<News>> {
+        if events.contains(ReadFlags::QUEUE_OVERFLOW) {
+            return Ok(Some(News::Overflow));
+        }
+        if events.contains(ReadFlags::IGNORED) {
+            self.watched.remove(&watch);
+            return Ok(None);
+        }
+        let Some(place) = self.watched.get(&watch).cloned() else { return Ok(None) };
+        let own = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
+        if events.intersects(own) {
+            return Ok(place.below.as_os_str().is_empty().then_some(News::RootMoved));
+        }
+        let Some(name) = name else { return Ok(None) };
+        let below = place.below.join(name);
+        if events.contains(ReadFlags::ISDIR) {
+            if events.contains(ReadFlags::MOVED_FROM) {
+                self.forget(&place.root, &below);
+                return Ok(None);
+            }
+            if !events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+                return Ok(None);
+            }
+            self.add(&place.root, &below)?;
+            return Ok(Some(News::Folder(place.path().join(name))));
+        }
+        let path = place.path().join(name);
+        Ok(if events.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+            Some(News::Closed(path))
+        } else if events.intersects(ReadFlags::CREATE | ReadFlags::MODIFY | ReadFlags::ATTRIB) {
+            Some(News::Changed(path))
+        } else {
+            None
+        })
+    }
+
+    /// A folder was renamed away: its watches would go on under the old name.
+    fn forget(&mut self, root: &Arc<Root>, below: &Path) {
+        let moved =
+            |place: &Place| Arc::ptr_eq(&place.root, root) && place.below.starts_with(below);
+        let watches: Vec<i32> = self
+            .watched
+            .iter()
+            .filter(|(_, place)| moved(place))
+            .map(|(watch, _)| *watch)
+            .collect();
+        for watch in watches {
+            self.watched.remove(&watch);
+            // The kernel may have dropped it already.
+            let _ = inotify::remove_watch(&self.descriptor, watch);
+        }
+    }
+
+    /// How many folders are watched.
+    pub fn count(&self) -> usize {
+        self.watched.len()
+    }
+}
+
+impl AsFd for Watches {
+    fn as_fd(&self) -> std::os::fd::BorrowedFd<'_> {
+        self.descriptor.as_fd()
+    }
+}
+
+/// A watch on the folder itself: the kernel takes only paths, and this one leads to the
+/// descriptor.
+fn watch_on(inotify: &OwnedFd, folder: &Folder) -> io::Result<i32> {
+    let path = format!("/proc/self/fd/{}", folder.as_fd().as_raw_fd());
+    Ok(inotify::add_watch(inotify, path, LISTENS)?)
+}
+
+fn is_gone(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::NOENT | Errno::NOTDIR | Errno::LOOP | Errno::XDEV))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, Instant};
+
+    use super::*;
+
+    struct Bench {
+        _dir: tempfile::TempDir,
+        path: PathBuf,
+        root: Arc<Root>,
+        watches: Watches,
+    }
+
+    fn bench() -> Bench {
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let path = std::fs::canonicalize(dir.path()).expect("there");
+        std::fs::create_dir_all(path.join("up/sub")).expect("made");
+        std::fs::create_dir_all(path.join("outside")).expect("made");
+        let root = Arc::new(Root::open(&path.join("up")).expect("opened"));
+        let mut watches = Watches::new().expect("inotify");
+        watches.add(&root, Path::new("")).expect("watched");
+        Bench { _dir: dir, path, root, watches }
+    }
+
+    impl Bench {
+        /// Everything until the wanted news came.
+        fn until(&mut self, wanted: &News) -> Vec<News> {
+            let (mut all, end) = (Vec::new(), Instant::now() + Duration::from_secs(20));
+            while !all.contains(wanted) {
+                assert!(Instant::now() < end, "{wanted:?} did not come, but {all:?}");
+                self.watches.read(|news| all.push(news)).expect("read");
+            }
+            all
+        }
+    }
+
+    #[test]
+    fn writing_renaming_and_new_folders_are_told_and_reading_is_not() {
+        let mut bench = bench();
+        let up = bench.path.join("up");
+        std::fs::write(up.join("sub/a"), b"x").expect("written");
+        bench.until(&News::Closed(up.join("sub/a")));
+        for _ in 0..50 {
+            std::fs::read(up.join("sub/a")).expect("read");
+        }
+        std::fs::create_dir(up.join("new")).expect("made");
+        let told = bench.until(&News::Folder(up.join("new")));
+        assert_eq!(told.len(), 1, "reading a file is no news: {told:?}");
+        std::fs::write(up.join("new/b"), b"x").expect("written");
+        bench.until(&News::Closed(up.join("new/b")));
+        std::fs::rename(up.join("new"), up.join("other")).expect("renamed");
+        bench.until(&News::Folder(up.join("other")));
+        std::fs::write(up.join("other/c"), b"x").expect("written");
+        let told = bench.until(&News::Closed(up.join("other/c")));
+        assert!(!told.contains(&News::Closed(up.join("new/c"))), "{told:?}");
+        std::fs::rename(&up, bench.path.join("moved")).expect("renamed");
+        bench.until(&News::RootMoved);
+    }
+
+    #[test]
+    fn a_folder_swapped_for_a_link_is_not_watched_behind_the_link() {
+        let mut bench = bench();
+        let up = bench.path.join("up");
+        std::fs::create_dir(bench.path.join("outside/deep")).expect("made");
+        std::fs::rename(up.join("sub"), bench.path.join("sub")).expect("renamed");
+        std::os::unix::fs::symlink("../outside", up.join("sub")).expect("linked");
+        let before = bench.watches.count();
+        let root = Arc::clone(&bench.root);
+        bench.watches.add(&root, Path::new("sub")).expect("nothing to watch");
+        bench.watches.add(&root, Path::new("sub/deep")).expect("nothing to watch");
+        assert!(bench.watches.count() <= before);
+        std::fs::write(bench.path.join("outside/deep/x"), b"x").expect("written");
+        std::fs::write(up.join("y"), b"x").expect("written");
+        let told = bench.until(&News::Closed(up.join("y")));
+        assert!(told.iter().all(|news| *news != News::Closed(up.join("sub/deep/x"))), "{told:?}");
+    }
+}
