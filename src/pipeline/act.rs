@@ -17,7 +17,7 @@ use tracing::{info, warn};
 use crate::files::{Entry, Roots};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{ItemId, Sighting, Timestamp};
-use crate::store::{Move, Place, Placement, Store, StoreError};
+use crate::store::{Erasable, Move, Place, Placement, Store, StoreError};
 
 use super::monitor::{chain, now};
 
@@ -226,20 +226,24 @@ impl Actor {
         self.not_placed(&placement, &why).await
     }
 
-    /// A file goes into the quarantine. What is left of an interrupted attempt is ended first.
+    /// Ends what an interrupted removal left; `None` when there was nothing.
+    async fn finish(&self, placement: &Placement) -> Result<Option<Finished>, Trouble> {
+        let Some(begun) = self.store.unfinished_move(placement.id).await? else { return Ok(None) };
+        let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
+        let finish = move |quarantine: &Quarantine| quarantine.finish(&roots, &moving, &begun);
+        self.blocking(finish).await.map(Some)
+    }
+
+    /// A file goes into the quarantine.
     async fn remove(&self, placement: &Placement) -> Result<Moved, Trouble> {
-        if let Some(begun) = self.store.unfinished_move(placement.id).await? {
-            let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
-            let finished =
-                self.blocking(move |quarantine| quarantine.finish(&roots, &moving, &begun)).await?;
-            match finished {
-                Finished::Removed => return Ok(Moved::Done(None)),
-                Finished::PutBack => {
-                    self.forget_unless_needed(placement).await?;
-                    return Ok(Moved::Lost(OTHER_BYTES));
-                }
-                Finished::NotBegun => self.store.end_move(placement.id).await?,
+        match self.finish(placement).await? {
+            Some(Finished::Removed) => return Ok(Moved::Done(None)),
+            Some(Finished::PutBack) => {
+                self.forget_unless_needed(placement).await?;
+                return Ok(Moved::Lost(OTHER_BYTES));
             }
+            Some(Finished::NotBegun) => self.store.end_move(placement.id).await?,
+            None => {}
         }
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
         let copied = self.blocking(move |quarantine| quarantine.copy_in(&roots, &moving)).await?;
@@ -301,6 +305,15 @@ impl Actor {
 
     /// A file goes back to its path, and the quarantine forgets it unless others need its bytes.
     async fn restore(&self, placement: &Placement) -> Result<Moved, Trouble> {
+        match self.finish(placement).await? {
+            Some(Finished::NotBegun) if placement.state == Place::InPlace => {
+                // The removal was undone before the file left its path.
+                self.forget_unless_needed(placement).await?;
+                return Ok(Moved::Done(None));
+            }
+            Some(Finished::PutBack) => return Ok(Moved::Lost(OTHER_BYTES)),
+            _ => {}
+        }
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
         let lost = self.blocking(move |quarantine| quarantine.put_back(&roots, &moving)).await?;
         self.forget_unless_needed(placement).await?;
@@ -370,16 +383,23 @@ pub fn lock_moves(quarantine: &Path, patience: Duration) -> Result<Option<MoveLo
 pub fn erase_files(
     quarantine: &Path,
     item: ItemId,
-    sightings: &[Sighting],
+    erasable: &Erasable,
     unfinished: &[Move],
 ) -> ErasedFiles {
     let quarantine = Quarantine::at(quarantine.to_owned());
     let (mut erased, roots) = (ErasedFiles::default(), Roots::default());
-    for sighting in sightings {
+    for sighting in &erasable.sightings {
         erase_one(&quarantine, item, &sighting.path, roots.entry(sighting), &mut erased);
     }
+    let left = erased.left.len();
+    for sighting in &erasable.earlier {
+        erase_one(&quarantine, item, &sighting.path, roots.entry(sighting), &mut erased);
+    }
+    // That other bytes lie where it was before is no news.
+    erased.left.truncate(left);
     for begun in unfinished {
-        let entry = match sightings.iter().find(|seen| begun.path.starts_with(&seen.root)) {
+        let mut seen = erasable.sightings.iter().chain(&erasable.earlier);
+        let entry = match seen.find(|seen| begun.path.starts_with(&seen.root)) {
             Some(Sighting { root, .. }) => {
                 roots.entry(&Sighting { path: begun.path.clone(), root: root.clone() })
             }

@@ -24,6 +24,8 @@ pub struct Erasable {
     pub number: i64,
     /// Where its bytes lie, as far as is known.
     pub sightings: Vec<Sighting>,
+    /// Where they lay before or were to be put back, and may lie again.
+    pub earlier: Vec<Sighting>,
     /// Whether bytes lie in the quarantine.
     pub quarantined: bool,
     /// Decisions about it.
@@ -85,20 +87,25 @@ impl Store {
             let Some(row) = row else { return Ok(None) };
             let number: i64 = row.try_get("id")?;
             let rows = sqlx::query(
-                "SELECT path, root FROM sightings WHERE item = ? AND gone_at IS NULL
-                 ORDER BY path",
+                "SELECT path, root, max(here) AS here FROM (
+                     SELECT path, root, gone_at IS NULL AS here FROM sightings WHERE item = ?1
+                     UNION ALL SELECT path, root, 0 FROM placements WHERE item = ?1)
+                 GROUP BY path ORDER BY path",
             )
             .bind(number)
             .fetch_all(&mut *reader)
             .await?;
-            let sightings = rows.iter().map(|row| {
+            let (mut sightings, mut earlier) = (Vec::new(), Vec::new());
+            for row in &rows {
                 let (path, root) = (row.try_get("path")?, row.try_get("root")?);
-                Ok::<_, sqlx::Error>(Sighting { path: path_of(path), root: path_of(root) })
-            });
+                let sighting = Sighting { path: path_of(path), root: path_of(root) };
+                if row.try_get("here")? { sightings.push(sighting) } else { earlier.push(sighting) }
+            }
             Ok(Some(Erasable {
                 item,
                 number,
-                sightings: sightings.collect::<Result<_, _>>()?,
+                sightings,
+                earlier,
                 quarantined: row.try_get("quarantined")?,
                 decisions: row.try_get::<i64, _>("decisions")?.unsigned_abs(),
             }))

@@ -82,14 +82,29 @@ fn selected(condition: &str) -> String {
 }
 
 impl Store {
-    /// Some files that are due to be moved, the longest waiting first.
+    /// Some files that are due to be moved, the longest waiting first; then those that left their
+    /// path when a removal was interrupted, and are wanted back there since.
     pub async fn due_placements(
         &self,
         now: Timestamp,
         limit: u32,
     ) -> Result<Vec<Placement>, StoreError> {
-        let statement =
-            selected("p.wanted <> p.state AND p.due_at <= ? ORDER BY p.due_at, p.id LIMIT ?");
+        let due = self.due_where("p.wanted <> p.state", now, limit).await?;
+        if !due.is_empty() {
+            return Ok(due);
+        }
+        // A statement of its own: with `OR` neither would be answered from an index.
+        self.due_where("p.id IN (SELECT placement FROM moves)", now, limit).await
+    }
+
+    async fn due_where(
+        &self,
+        condition: &str,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<Placement>, StoreError> {
+        let order = "ORDER BY p.due_at, p.id LIMIT ?";
+        let statement = selected(&format!("{condition} AND p.due_at <= ? {order}"));
         let read = async {
             let rows = sqlx::query(sqlx::AssertSqlSafe(statement))
                 .bind(now.0)

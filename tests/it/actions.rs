@@ -3,6 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use modtool::moderation::{
     Action, Arming, AuditKind, DecisionOutcome, ItemId, OnBlock, Outcome, Policy, QueueFilter,
@@ -30,7 +31,12 @@ impl Bench {
         let store = Store::open(&dir.path().join("modtool.db")).await.expect("opens");
         let store = Arc::new(store.with_settings(settings));
         let judges = Judges::announce(&store, policies).await;
-        let actor = Actor::new(Arc::clone(&store), dir.path().join("quarantine"), Vec::new());
+        let actor = Actor::new(
+            Arc::clone(&store),
+            Arc::default(),
+            dir.path().join("quarantine"),
+            Vec::new(),
+        );
         Self { dir, store, judges, actor }
     }
 
@@ -72,7 +78,7 @@ impl Bench {
     }
 
     async fn act(&self) -> u64 {
-        self.actor.carry_out_due().await.expect("the store works").done
+        self.actor.carry_out_due(Duration::ZERO).await.expect("the store works").done
     }
 
     fn is_there(&self, name: &str) -> bool {
@@ -154,7 +160,7 @@ async fn a_file_that_was_replaced_since_stays_and_nothing_is_overwritten() {
     bench.act().await;
     fs::write(bench.uploads().join("b.png"), b"newcomer").expect("written");
     bench.undo().await;
-    let carried = bench.actor.carry_out_due().await.expect("the store works");
+    let carried = bench.actor.carry_out_due(Duration::ZERO).await.expect("the store works");
     assert_eq!((carried.done, carried.failed), (0, 1));
     assert_eq!(fs::read(bench.uploads().join("b.png")).expect("there"), b"newcomer");
     assert!(bench.is_quarantined(b"other"), "nothing is lost");

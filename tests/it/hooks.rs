@@ -97,7 +97,7 @@ impl Bench {
 
     fn start(&self, hook: Hook) -> Acting {
         let quarantine = self.dir.path().join("quarantine");
-        Actor::new(Arc::clone(&self.store), quarantine, vec![hook]).start()
+        Actor::new(Arc::clone(&self.store), Arc::default(), quarantine, vec![hook]).start()
     }
 
     async fn until_known(&self, hook: &str) {
