@@ -19,7 +19,7 @@ use crate::store::Store;
 use super::adapters::Adapters;
 use super::clock::now;
 use super::output::json_line;
-use super::quarantine::confirmed;
+use super::quarantine::{self, confirmed};
 use super::{review, vectors, workspace};
 
 /// How long others may keep the journal from being emptied.
@@ -62,7 +62,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
         return finish(store, args.format).await;
     };
     let by = review::reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
-    let path = std::fs::canonicalize(&what).or_else(|_| std::path::absolute(&what))?;
+    let path = quarantine::place_named(&what).or_else(|_| std::path::absolute(&what))?;
     let found = store.find_items(&what.to_string_lossy(), &path).await?;
     let item = match found.as_slice() {
         [] => bail!(

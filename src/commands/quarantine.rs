@@ -168,7 +168,7 @@ pub(super) async fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Resu
 
 /// The place that a person named, by the real name of its folder: what is opened later goes
 /// through no link.
-fn place_named(path: &Path) -> anyhow::Result<PathBuf> {
+pub(super) fn place_named(path: &Path) -> anyhow::Result<PathBuf> {
     let absolute = std::path::absolute(path)?;
     let (folder, name) = absolute
         .parent()

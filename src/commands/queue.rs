@@ -22,7 +22,7 @@ use crate::store::Store;
 
 use super::clock::{ago, now, rfc3339};
 use super::output::{json_line, number, path_json, policies_json, table, twins_json};
-use super::{UsageError, review, workspace};
+use super::{UsageError, quarantine, review, workspace};
 
 /// So many tasks are read in one go.
 const PAGE: u32 = 500;
@@ -482,7 +482,8 @@ async fn by_digits(
 
 /// The item that lies at this path, as far as the store knows.
 pub(super) async fn item_at(store: &Store, name: &Path) -> anyhow::Result<Option<ItemId>> {
-    let real = std::fs::canonicalize(name).or_else(|_gone| std::path::absolute(name));
+    // The name itself is not followed: an uploader's link must not stand for another picture.
+    let real = quarantine::place_named(name).or_else(|_gone| std::path::absolute(name));
     let real = real.with_context(|| format!("can't make out {}", escape_path(name)))?;
     Ok(store.item_at(&real).await?)
 }

@@ -226,6 +226,22 @@ mod tests {
     }
 
     #[test]
+    fn what_takes_the_place_of_a_file_that_is_looked_at_is_another_file() {
+        let bench = bench();
+        let (a, picture) = (bench.write("a", b"text"), bench.write("b", b"a picture"));
+        let before = bench.roots.regular(&a).expect("told").expect("there");
+        let swap = |_: &[u8]| {
+            std::fs::rename(&picture.path, &a.path).expect("renamed");
+            false
+        };
+        let Reading::NoPicture { stat } = bench.roots.read(&a, 1 << 20, swap) else {
+            panic!("it is no picture")
+        };
+        assert_eq!(stat.file, before, "remembered as it was when it was looked at");
+        assert_ne!(bench.roots.regular(&a).expect("told"), Some(before));
+    }
+
+    #[test]
     fn links_pipes_folders_and_missing_files_are_not_opened() {
         let bench = bench();
         std::fs::create_dir(bench.sighting("folder").path).expect("made");

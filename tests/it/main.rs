@@ -16,6 +16,7 @@ mod fuzz;
 mod golden;
 mod hooks;
 mod model;
+mod movers;
 mod moves;
 mod policy;
 mod queue;

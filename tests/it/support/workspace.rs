@@ -252,6 +252,17 @@ impl Running {
         kill_process(self.pid(), signal).expect("the signal is sent");
     }
 
+    /// Whether a signal stopped it: `T` of proc(5).
+    pub fn is_stopped(&self) -> bool {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.child.id()));
+        stat.is_ok_and(|stat| stat.rsplit(')').next().is_some_and(|rest| rest.starts_with(" T")))
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().expect("is a child").is_some()
+    }
+
     /// Waits for the end.
     ///
     /// # Panics
