@@ -13,3 +13,4 @@ CREATE TABLE moves (
 
 -- What a restore could not give back: the owner, attributes.
 ALTER TABLE placements ADD COLUMN note TEXT;
+CREATE INDEX placements_noted ON placements (changed_at, state) WHERE note IS NOT NULL;

@@ -280,6 +280,8 @@ pub struct QueueCounts {
     pub decided_today: u64,
     /// When the oldest undecided task was opened.
     pub oldest: Option<Timestamp>,
+    /// Files that were restored since the start of the day without their owner or attributes.
+    pub restored_without: u64,
 }
 
 /// A task with what is known about its item.

@@ -99,13 +99,15 @@ impl Store {
                     (SELECT count(*) FROM tasks WHERE state = 'escalated') AS escalated,
                     (SELECT count(*) FROM tasks WHERE state IN ('open', 'escalated')
                        AND reason >= 'un' AND reason < 'uo') AS unjudged,
-                    (SELECT count(*) FROM decisions AS d WHERE d.at >= ? AND d.action <> 'undo'
+                    (SELECT count(*) FROM decisions AS d WHERE d.at >= ?1 AND d.action <> 'undo'
                        AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id))
                       AS decided,
                     (SELECT min(first) FROM (
                        SELECT min(opened_at) AS first FROM tasks WHERE state = 'open'
                        UNION ALL
-                       SELECT min(opened_at) FROM tasks WHERE state = 'escalated')) AS oldest",
+                       SELECT min(opened_at) FROM tasks WHERE state = 'escalated')) AS oldest,
+                    (SELECT count(*) FROM placements WHERE note IS NOT NULL AND changed_at >= ?1
+                       AND state = 'in_place') AS restored_without",
         )
         .bind(day_start.0)
         .fetch_one(&self.readers)
@@ -117,6 +119,7 @@ impl Store {
                 unjudged: row.try_get::<i64, _>("unjudged")?.unsigned_abs(),
                 decided_today: row.try_get::<i64, _>("decided")?.unsigned_abs(),
                 oldest: row.try_get::<Option<i64>, _>("oldest")?.map(Timestamp),
+                restored_without: row.try_get::<i64, _>("restored_without")?.unsigned_abs(),
             })
         };
         row.and_then(counts).map_err(|source| self.sql(source))

@@ -15,6 +15,7 @@ mod evasion;
 mod fuzz;
 mod golden;
 mod hooks;
+mod hostile;
 mod model;
 mod movers;
 mod moves;

@@ -62,6 +62,7 @@ impl Desk {
             unjudged: 2,
             decided_today: 340,
             oldest: Some(Timestamp(NOW.0 - 2 * HOUR)),
+            restored_without: 0,
         };
         desk.send(Event::CountsLoaded { id, counts });
         desk

@@ -47,6 +47,10 @@ fn pieces(state: &State) -> Vec<String> {
     if counts.unjudged > 0 {
         pieces.push(format!("not judged {}", counts.unjudged));
     }
+    if counts.restored_without > 0 {
+        // Only the log and `modtool quarantine` have room for which and what.
+        pieces.push(format!("restored incompletely {}", counts.restored_without));
+    }
     pieces.push(format!("decided today {}", counts.decided_today));
     if let Some(oldest) = counts.oldest {
         pieces.push(format!("oldest {}", age(state.now, oldest)));
