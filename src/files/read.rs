@@ -10,7 +10,7 @@ use sha2::{Digest as _, Sha256};
 use crate::moderation::{FileStat, ItemId, Sighting};
 
 use super::folder::{Entry, Kind, Stat};
-use super::roots::Roots;
+use super::roots::{Roots, is_starved};
 
 /// So many of the first bytes say whether a file is a picture.
 const FIRST: u64 = 64;
@@ -87,10 +87,10 @@ impl Roots {
 
 fn failed(error: &io::Error, stat: Option<Stat>) -> Reading {
     let why = plain(error);
+    if is_starved(error) {
+        return Reading::Starved { why };
+    }
     match (Errno::from_io_error(error), stat) {
-        (Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS), _) => {
-            Reading::Starved { why }
-        }
         (Some(Errno::NOENT), _) | (_, None) => Reading::Gone,
         (_, Some(stat)) if stat.kind != Kind::File => Reading::Gone,
         (_, Some(stat)) => Reading::Unreadable { why, stat },

@@ -88,7 +88,12 @@ impl Roots {
     pub fn look_again(&self, paths: &[PathBuf]) -> Vec<Change> {
         let mut changes = Vec::new();
         for path in paths {
-            let found = Root::open(path).ok();
+            let found = match Root::open(path) {
+                Ok(root) => Some(root),
+                // That says nothing about the folder.
+                Err(error) if is_starved(&error) => continue,
+                Err(_) => None,
+            };
             let mut held = self.held();
             let change = match (held.get(path), &found) {
                 (Some(Held::Open(before)), Some(now)) if before.identity == now.identity => {
@@ -187,6 +192,12 @@ impl Roots {
     fn held(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Held>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// This process lacks what opening takes (descriptors, memory): no fault of the file.
+pub(super) fn is_starved(error: &io::Error) -> bool {
+    let errno = Errno::from_io_error(error);
+    matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }
 
 fn open(found: Option<Root>) -> Held {

@@ -174,11 +174,15 @@ fn wait(
     times: SettleTimes,
 ) {
     let Candidate { sighting, mut hint } = candidate;
-    // What can't be told now, a scan looks at again.
-    let Some(stat) = roots.regular(&sighting).ok().flatten() else {
-        waiting.remove(&sighting.path);
-        monitor.release(&sighting.path);
-        return;
+    let stat = match roots.regular(&sighting) {
+        Ok(Some(stat)) => stat,
+        Ok(None) => {
+            waiting.remove(&sighting.path);
+            monitor.release(&sighting.path);
+            return;
+        }
+        // No descriptors: it waits as something that is not known yet.
+        Err(_) => FileStat { size: 0, mtime_ns: i64::MAX, ctime_ns: i64::MAX, inode: 0 },
     };
     if let Some(before) = waiting.get(&sighting.path) {
         // `chmod` or `touch` after the writer closed the file does not open it again.
@@ -225,11 +229,8 @@ fn settled(
             waiting.remove(path);
             return Settled::Gone;
         }
-        // No descriptors, or a disk that fails for a moment.
-        Err(_) => {
-            one.due = Instant::now() + times.unchanged;
-            return Settled::NotYet;
-        }
+        // No descriptors, or a disk that fails: whoever reads it says so, and tries again.
+        Err(_) => one.stat,
     };
     if stat != one.stat {
         one.stat = stat;

@@ -182,7 +182,8 @@ impl Store {
     }
 
     /// Writes down that a wish can't come true because the file is not there, or is another one:
-    /// nothing is left to do.
+    /// nothing is left to do. Should the file come back to its path, it is seen anew, and comes
+    /// to a person again.
     pub async fn record_lost(
         &self,
         placement: &Placement,
@@ -203,7 +204,17 @@ impl Store {
             sqlx::query("DELETE FROM moves WHERE placement = ?")
                 .bind(placement.id)
                 .execute(&mut *transaction)
-                .await
+                .await?;
+            sqlx::query(
+                "UPDATE sightings SET gone_at = ?3
+                 WHERE item = (SELECT item FROM placements WHERE id = ?1) AND path = ?2
+                   AND gone_at IS NULL",
+            )
+            .bind(placement.id)
+            .bind(path_bytes(&placement.sighting.path))
+            .bind(at.0)
+            .execute(&mut *transaction)
+            .await
         };
         write.await.map_err(|source| self.sql(source))?;
         self.commit(transaction).await

@@ -12,8 +12,8 @@ use modtool::store::Store;
 use rustix::process::Signal;
 
 use crate::support::fixtures::decision;
-use crate::support::workspace::{PATIENCE, Running, Workspace, run};
 use crate::support::report;
+use crate::support::workspace::{PATIENCE, Running, Workspace, run};
 
 /// What moves files, as people and services do it.
 const MOVERS: [&[&str]; 4] = [
