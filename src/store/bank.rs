@@ -495,29 +495,33 @@ async fn ask_about(
     }))
 }
 
+/// Answers whether the match was not known yet.
 async fn write_match(
     transaction: &mut Transaction<'static, Sqlite>,
     item: i64,
     entry: i64,
     likeness: Likeness,
     at: Timestamp,
-) -> Result<(), sqlx::Error> {
+) -> Result<bool, sqlx::Error> {
     let bits = match likeness {
         Likeness::SameBytes => None,
         Likeness::Looks(bits) => Some(bits),
     };
-    sqlx::query("INSERT OR IGNORE INTO bank_matches (item, entry, bits, at) VALUES (?, ?, ?, ?)")
-        .bind(item)
-        .bind(entry)
-        .bind(bits)
-        .bind(at.0)
-        .execute(&mut **transaction)
-        .await?;
-    Ok(())
+    let written = sqlx::query(
+        "INSERT OR IGNORE INTO bank_matches (item, entry, bits, at) VALUES (?, ?, ?, ?)",
+    )
+    .bind(item)
+    .bind(entry)
+    .bind(bits)
+    .bind(at.0)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(written.rows_affected() > 0)
 }
 
 /// Writes down that an upload is a twin, and counts it where it is a new one. An entry that
-/// matches a flood is put on hold, with an audit event and a warning.
+/// matches a flood is put on hold, with an audit event and a warning. Answers whether the match was
+/// not known yet.
 pub(super) async fn note_match(
     transaction: &mut Transaction<'static, Sqlite>,
     item: i64,
@@ -525,11 +529,11 @@ pub(super) async fn note_match(
     is_new: bool,
     at: Timestamp,
     batch: &mut Batch<'_>,
-) -> Result<(), RowError> {
+) -> Result<bool, RowError> {
     let entry = twin.key.id;
-    write_match(transaction, item, entry, twin.likeness, at).await?;
+    let unknown = write_match(transaction, item, entry, twin.likeness, at).await?;
     if !is_new {
-        return Ok(());
+        return Ok(unknown);
     }
     let row = sqlx::query(
         "UPDATE bank SET hits = hits + 1, last_hit_at = ?2,
@@ -545,7 +549,7 @@ pub(super) async fn note_match(
     let hits = row.try_get::<i64, _>("hour_hits")?.unsigned_abs();
     let state: String = row.try_get("state")?;
     if hits <= batch.settings.bank_flood || state != BankState::On.as_str() {
-        return Ok(());
+        return Ok(unknown);
     }
     sqlx::query(
         "UPDATE bank SET state = 'on_hold',
@@ -569,7 +573,7 @@ pub(super) async fn note_match(
         detail: json!({"entry": entry, "action": twin.key.action.as_str(), "hits": hits})
             .to_string(),
     });
-    Ok(())
+    Ok(unknown)
 }
 
 /// The bank as this process knows it.
