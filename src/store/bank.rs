@@ -495,33 +495,29 @@ async fn ask_about(
     }))
 }
 
-/// Answers whether the match was not known yet.
 async fn write_match(
     transaction: &mut Transaction<'static, Sqlite>,
     item: i64,
     entry: i64,
     likeness: Likeness,
     at: Timestamp,
-) -> Result<bool, sqlx::Error> {
+) -> Result<(), sqlx::Error> {
     let bits = match likeness {
         Likeness::SameBytes => None,
         Likeness::Looks(bits) => Some(bits),
     };
-    let written = sqlx::query(
-        "INSERT OR IGNORE INTO bank_matches (item, entry, bits, at) VALUES (?, ?, ?, ?)",
-    )
-    .bind(item)
-    .bind(entry)
-    .bind(bits)
-    .bind(at.0)
-    .execute(&mut **transaction)
-    .await?;
-    Ok(written.rows_affected() > 0)
+    sqlx::query("INSERT OR IGNORE INTO bank_matches (item, entry, bits, at) VALUES (?, ?, ?, ?)")
+        .bind(item)
+        .bind(entry)
+        .bind(bits)
+        .bind(at.0)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 /// Writes down that an upload is a twin, and counts it where it is a new one. An entry that
-/// matches a flood is put on hold, with an audit event and a warning. Answers whether the match was
-/// not known yet.
+/// matches a flood is put on hold, with an audit event and a warning.
 pub(super) async fn note_match(
     transaction: &mut Transaction<'static, Sqlite>,
     item: i64,
@@ -529,11 +525,11 @@ pub(super) async fn note_match(
     is_new: bool,
     at: Timestamp,
     batch: &mut Batch<'_>,
-) -> Result<bool, RowError> {
+) -> Result<(), RowError> {
     let entry = twin.key.id;
-    let unknown = write_match(transaction, item, entry, twin.likeness, at).await?;
+    write_match(transaction, item, entry, twin.likeness, at).await?;
     if !is_new {
-        return Ok(unknown);
+        return Ok(());
     }
     let row = sqlx::query(
         "UPDATE bank SET hits = hits + 1, last_hit_at = ?2,
@@ -549,7 +545,7 @@ pub(super) async fn note_match(
     let hits = row.try_get::<i64, _>("hour_hits")?.unsigned_abs();
     let state: String = row.try_get("state")?;
     if hits <= batch.settings.bank_flood || state != BankState::On.as_str() {
-        return Ok(unknown);
+        return Ok(());
     }
     sqlx::query(
         "UPDATE bank SET state = 'on_hold',
@@ -573,7 +569,7 @@ pub(super) async fn note_match(
         detail: json!({"entry": entry, "action": twin.key.action.as_str(), "hits": hits})
             .to_string(),
     });
-    Ok(unknown)
+    Ok(())
 }
 
 /// The bank as this process knows it.

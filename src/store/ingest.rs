@@ -551,8 +551,10 @@ async fn write_one(
         write_hash(transaction, item, judged).await?;
     }
     let flags = judged.verdict.policies.iter().any(PolicyVerdict::flags);
-    for twin in twins.removed.iter().chain(twins.approved.iter().filter(|_| flags)) {
-        repeat &= !bank::note_match(transaction, item, twin, new_sighting, at, batch).await?;
+    if !repeat {
+        for twin in twins.removed.iter().chain(twins.approved.iter().filter(|_| flags)) {
+            bank::note_match(transaction, item, twin, new_sighting, at, batch).await?;
+        }
     }
     if asks {
         task_opened = waiting.is_none();

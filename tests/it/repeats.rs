@@ -63,7 +63,7 @@ async fn two_thousand_rewrites_leave_no_trace() {
         unread("secret.png"),
         removed,
         // What was removed comes back at another path.
-        bench.judges.judged("again.png", b"removed", &[0.1, 0.1]),
+        bench.judges.judged("again.png", b"removed", &[0.7, 0.1]),
     ];
     let judged_by = &bench.judges.judged_by;
     let first = bench.store.record_verdicts(judged_by, &all, Timestamp(3)).await.expect("written");

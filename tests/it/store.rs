@@ -619,7 +619,9 @@ async fn many_writers_on_one_file_wait_for_each_other() {
     let (each, writers) = (i64::from(EACH), i64::from(WRITERS));
     assert_eq!(bench.rows("items").await, each / 2 + writers * each / 2);
     assert_eq!(bench.rows("tasks").await, each / 2 + writers * each / 2);
-    assert_audit_holds(bench.store.path(), (WRITERS * EACH) as usize).await;
+    // What another writer judged already is no news.
+    let judged = EACH / 2 + WRITERS * EACH / 2;
+    assert_audit_holds(bench.store.path(), judged as usize).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
