@@ -229,7 +229,7 @@ mod tests {
             (
                 &["ALTER TABLE exposures RENAME TO real_exposures",
                   "CREATE VIEW exposures AS SELECT * FROM real_exposures"],
-                "modtool makes no view `exposures`",
+                "modtool makes no table `real_exposures`",
             ),
             (
                 &["CREATE INDEX by_length ON items (length(hash))"],

@@ -178,7 +178,7 @@ async fn a_copy_with_anything_foreign_is_refused_and_nothing_changes() {
         (&["CREATE TABLE notes (text)"], "modtool makes no table `notes`"),
         (&["CREATE INDEX odd ON items (hex(hash))"], "modtool makes no index `odd`"),
         (
-            &["ALTER TABLE secrets ADD COLUMN more AS (hex(bytes))"],
+            &["ALTER TABLE secrets ADD COLUMN more TEXT AS (hex(bytes))"],
             "its table `secrets` is not as modtool makes it",
         ),
         (&["DROP TRIGGER audit_events_never_change"], "`audit_events_never_change` is missing"),
@@ -299,7 +299,7 @@ fn searches_after_a_restore_find_what_is_there_now() {
     let row = |seed: u64| {
         let path = workspace.uploads().join(format!("new-{seed}.png"));
         let like = path.to_str().expect("a test's own name");
-        let ran = workspace.run(&["search", "--image", like, "--top", "1", "--format", "json"]);
+        let ran = workspace.run(&["search", "--like", like, "--top", "1", "--format", "json"]);
         ran.expect_code(0).json_lines().remove(0)["path"].clone()
     };
     assert_eq!(found().len(), 8);
