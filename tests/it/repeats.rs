@@ -136,6 +136,23 @@ async fn a_repeat_that_changes_what_people_are_asked_is_news() {
     assert_eq!(bench.queue().await.len(), 1);
 }
 
+#[tokio::test]
+async fn what_was_removed_and_came_back_waits_for_people_however_often_it_is_written() {
+    let bench = Bench::new().await;
+    bench.record("a.png", b"a", &[0.7, 0.1], 1).await;
+    bench.decide(Action::Remove, "ana", 2).await;
+    for at in 3..6 {
+        let back = bench.record("b.png", b"a", &[0.1, 0.1], at).await;
+        assert_eq!((back.outcome, back.reason), (Outcome::Review, Some(Reason::RemovedBefore)));
+        assert_eq!((back.task_opened, back.repeat), (at == 3, at > 3));
+    }
+    // Decided again: at this path it is known now, and nobody is asked a second time.
+    bench.decide(Action::Remove, "ana", 6).await;
+    let known = bench.record("b.png", b"a", &[0.1, 0.1], 7).await;
+    assert!(!known.task_opened && bench.queue().await.is_empty());
+    assert!(bench.record("b.png", b"a", &[0.1, 0.1], 8).await.repeat);
+}
+
 /// Blocks at 0.9 and holds, for which one removal is enough.
 async fn holding(bench: &Bench) -> Judges {
     let holds = Policy {
