@@ -188,7 +188,7 @@ async fn a_file_that_is_to_be_held_is_held_whatever_is_written_meanwhile() {
     assert!(!judges.record(&bench.store, bad.clone(), 6).await.repeat);
     assert_eq!(due().await.len(), 1);
     // In the quarantine, and there again.
-    bench.store.record_placed(&due().await[0], Timestamp(7)).await.expect("placed");
+    bench.store.record_placed(&due().await[0], None, Timestamp(7)).await.expect("placed");
     assert!(!judges.record(&bench.store, bad, 8).await.repeat);
     assert_eq!(due().await.len(), 1);
 }
