@@ -28,7 +28,8 @@ pub(super) struct Secret {
 /// The secret of a webhook; none where it names no file, and for a command, which needs none.
 ///
 /// # Errors
-/// [`ConfigError::Secret`] when the file can't be read, or holds nothing but white space.
+/// [`ConfigError::Secret`] when the file can't be read, or holds nothing but white space and control
+/// characters.
 pub(super) fn read(hook: &HookConfig) -> Result<Option<Secret>, ConfigError> {
     let Some(path) = hook.secret_file.as_ref().filter(|_| hook.webhook.is_some()) else {
         return Ok(None);
@@ -44,7 +45,7 @@ pub(super) fn read(hook: &HookConfig) -> Result<Option<Secret>, ConfigError> {
     // Editors and `echo` end files with a line end that nobody means; `docs/hooks.md` says how
     // receivers do the same.
     let bytes = bytes.trim_ascii().to_vec();
-    if bytes.is_empty() {
+    if is_blank(&bytes) {
         return Err(refused(format!(
             "the secret is empty, so anybody could sign with it; write one: \
              `openssl rand -hex 32 > {}`",
@@ -68,6 +69,13 @@ pub(super) fn read(hook: &HookConfig) -> Result<Option<Secret>, ConfigError> {
         ));
     }
     Ok(Some(Secret { bytes, doubts }))
+}
+
+/// Whether nothing is left that anybody wrote on purpose: only white space, control characters and the
+/// mark by which some editors begin a file. To HMAC a key of zeros is the empty one.
+fn is_blank(secret: &[u8]) -> bool {
+    let blank = |c: char| c.is_whitespace() || c.is_control() || c == '\u{feff}';
+    std::str::from_utf8(secret).is_ok_and(|text| text.chars().all(blank))
 }
 
 /// The bytes and the permissions.
@@ -133,7 +141,15 @@ mod tests {
 
     #[test]
     fn a_secret_that_everybody_knows_is_refused() {
-        for empty in [b"".as_slice(), b"\n", b"\r\n", b" \t \n\x0c"] {
+        for empty in [
+            b"".as_slice(),
+            b"\n",
+            b"\r\n",
+            b" \t \n\x0c",
+            b"\0\0\0\0",
+            b"\xef\xbb\xbf\r\n",
+            b"\xc2\xa0\x0b\n",
+        ] {
             let refused = read_of(empty, 0o600).expect_err("anybody could sign");
             assert!(refused.contains("hook.secret") && refused.contains("hook site"), "{refused}");
             assert!(refused.contains("is empty") && refused.contains("openssl"), "{refused}");

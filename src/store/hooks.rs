@@ -32,7 +32,7 @@ pub struct Subscription {
 impl Subscription {
     /// As a JSON array.
     fn listed_kinds(&self) -> String {
-        Value::from_iter(self.kinds.iter().map(|kind| kind.as_str())).to_string()
+        self.kinds.iter().map(|kind| kind.as_str()).collect::<Value>().to_string()
     }
 }
 

@@ -51,9 +51,10 @@ pub(super) async fn shape_of(database: &mut SqliteConnection) -> Result<Shape, s
     }
     let found = objects(database).await?;
     // Before anything is read from a table: it might be a view.
-    let version = match found.iter().any(|object| object.is_a("table", "_sqlx_migrations")) {
-        true => newest_version(database).await?,
-        false => None,
+    let version = if found.iter().any(|object| object.is_a("table", "_sqlx_migrations")) {
+        newest_version(database).await?
+    } else {
+        None
     };
     let Some(version) = version else {
         return Ok(Shape::Foreign("it is no database of modtool".to_owned()));
@@ -110,7 +111,7 @@ async fn objects(database: &mut SqliteConnection) -> Result<Vec<Object>, sqlx::E
     .fetch_all(database)
     .await?;
     let object = |row: &SqliteRow| {
-        let text = |place: usize| Ok::<_, sqlx::Error>(row.try_get::<Option<String>, _>(place)?);
+        let text = |place: usize| row.try_get::<Option<String>, _>(place);
         Ok(Object {
             kind: text(0)?.unwrap_or_default(),
             name: text(1)?.unwrap_or_default(),
