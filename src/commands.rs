@@ -37,6 +37,7 @@ mod scan;
 mod score;
 mod screen;
 mod search;
+mod secret;
 mod stats;
 mod status;
 mod validation;

@@ -275,6 +275,16 @@ pub enum ConfigError {
         /// What is wrong and what would be right.
         problem: String,
     },
+    /// A hook's `secret_file` can't be used.
+    #[error("{}: hook {hook}: {problem}", path.display())]
+    Secret {
+        /// The file with the secret.
+        path: PathBuf,
+        /// The hook's name.
+        hook: String,
+        /// What is wrong and what would be right.
+        problem: String,
+    },
     /// Something is wrong in `modtool.yaml`; every problem is told.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Settings(Vec<YamlProblem>),

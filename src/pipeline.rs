@@ -93,7 +93,8 @@ pub struct Stages {
     pub excluded: Excluded,
     /// Tells how the run does.
     pub monitor: Arc<Monitor>,
-    /// Called with every verdict once it is written down.
+    /// Called with every verdict once it is written down; of a watcher only with those that say
+    /// something new.
     pub on_verdict: OnVerdict,
 }
 
@@ -146,6 +147,10 @@ pub async fn run(
     let (to_model, to_model_in) = mpsc::channel::<Prepared>(most_waiting);
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, fingerprint, judging, reload, monitor, on_verdict, roots, .. } = stages;
+    let on_verdict = match source {
+        Source::Scan(_) => on_verdict,
+        Source::Watch(..) => only_news(on_verdict),
+    };
 
     let scanner = Scanner {
         store: Arc::clone(&store),
@@ -195,6 +200,15 @@ pub async fn run(
     tasks.spawn(judge.run(judging, to_model_in));
 
     join(tasks, stopper, shutdown, &stages.decoders).await
+}
+
+/// A scan reads each file once. A watcher would say the same as often as an uploader writes it.
+fn only_news(on_verdict: OnVerdict) -> OnVerdict {
+    Box::new(move |judged: &Judged, recorded: &Recorded| {
+        if !recorded.repeat {
+            on_verdict(judged, recorded);
+        }
+    })
 }
 
 /// The stages that need the model: embed and record.

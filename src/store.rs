@@ -26,6 +26,7 @@ mod queue;
 mod rescore;
 mod retention;
 mod rows;
+mod schema;
 mod stats;
 mod vectors;
 mod watchers;
@@ -82,6 +83,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (11, "bank", include_str!("../migrations/sqlite/0011_bank.sql")),
     (14, "adapters", include_str!("../migrations/sqlite/0014_adapters.sql")),
     (15, "searches", include_str!("../migrations/sqlite/0015_searches.sql")),
+    (16, "hooks by sequence", include_str!("../migrations/sqlite/0016_hooks_by_sequence.sql")),
     (17, "moves", include_str!("../migrations/sqlite/0017_moves.sql")),
 ];
 
@@ -288,6 +290,7 @@ impl Store {
     }
 
     /// Grows with every change that anyone makes, in this process or another; one index look-up.
+    /// It says that something changed, not where in the audit log: see [`Store::last_audit_event`].
     pub async fn change_counter(&self) -> Result<u64, StoreError> {
         // Leases leave no audit events, but others want to see them.
         let row = sqlx::query(
@@ -419,9 +422,8 @@ fn is_safe_sqlite(version: &str) -> bool {
     parts.collect::<Vec<_>>().as_slice() >= OLDEST_SAFE_SQLITE.as_slice()
 }
 
-/// Two processes that start at once both see the missing tables; the slower one then finds them
-/// made, and trying again shows that nothing is left to do.
-async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+/// Our migrations, in order.
+fn migrator() -> Migrator {
     let migrations = MIGRATIONS.iter().map(|(version, description, sql)| {
         Migration::new(
             *version,
@@ -431,7 +433,13 @@ async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
             false,
         )
     });
-    let migrator = Migrator::with_migrations(migrations.collect());
+    Migrator::with_migrations(migrations.collect())
+}
+
+/// Two processes that start at once both see the missing tables; the slower one then finds them
+/// made, and trying again shows that nothing is left to do.
+async fn migrate(writer: &SqlitePool, path: &Path) -> Result<(), StoreError> {
+    let migrator = migrator();
     let mut attempts = 0;
     loop {
         match migrator.run(writer).await {

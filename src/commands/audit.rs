@@ -110,7 +110,7 @@ pub(super) async fn run(args: &AuditArgs, config: &Config) -> anyhow::Result<Exi
 }
 
 async fn list(args: &ListArgs, store: &Store) -> anyhow::Result<ExitCode> {
-    let last = store.change_counter().await?.cast_signed();
+    let last = store.last_audit_event().await?;
     let wanted = |row: &AuditRow| {
         (args.kind.is_empty() || args.kind.contains(&row.event.kind))
             && args.since.is_none_or(|since| row.event.at >= since)

@@ -1,6 +1,7 @@
 //! `modtool backup` and `modtool restore-backup`: a copy of the database, and taking it back.
 
 use std::fs::{self, File, OpenOptions};
+use std::hash::{BuildHasher as _, RandomState};
 use std::io::{self, Write as _};
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
@@ -14,7 +15,7 @@ use crate::moderation::escape::escape_path;
 use crate::store::{CopyFacts, Store, StoreError, check_copy, fold};
 
 use super::clock::stamp;
-use super::{status, workspace};
+use super::{status, vectors, workspace};
 
 /// Write a copy of the database to a file, while the watcher runs
 ///
@@ -68,37 +69,29 @@ async fn write_copy(store: &Store, part: &Path, file: &Path) -> anyhow::Result<C
     let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
     drop(new.with_context(|| format!("can't write {}", escape_path(part)))?);
     store.back_up(name).await?;
-    let facts = check_copy(part).await?;
+    let facts = check_copy(part, file).await?;
     settle_under(part, file)?;
     Ok(facts)
 }
 
 pub(super) async fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let copy = &args.file;
-    if !copy.is_file() {
-        bail!("there is no file {}", escape_path(copy));
-    }
-    let facts = check_copy(copy).await?;
     let database = config.database();
-    let kept = if database.exists() {
+    if database.exists() {
         refuse_while_watched(config).await?;
-        fold(&database).await?;
-        Some(put_aside(&database)?)
-    } else {
-        None
-    };
-    let part = beside(&database, "restoring")?;
-    let placed = place(copy, &part, &database);
-    if placed.is_err() {
-        // What was there must be there again.
-        let _ = fs::remove_file(&part);
-        if let Some(kept) = &kept {
-            put_back(kept, &database);
-        }
     }
-    placed?;
+    // Nobody can know the name, and none that exists is taken.
+    let part = beside(&database, &format!("restoring-{:016x}", RandomState::new().hash_one(())))?;
+    let placed = place(&args.file, &part, &database).await;
+    if placed.is_err() {
+        // It may never have been made.
+        let _ = fs::remove_file(&part);
+    }
+    let (facts, kept) = placed?;
     // Brings an older copy up to date, and shows that it opens.
     Store::open(&database).await?.close().await;
+    // Their rows are numbered by the database that was there.
+    vectors::forget(config)
+        .context("what searches use belongs to the database before; delete the folder vectors/")?;
     let mut out = io::stdout();
     writeln!(out, "restored {} ({})", escape_path(&database), told(facts))?;
     if let Some(kept) = kept {
@@ -106,6 +99,50 @@ pub(super) async fn restore(args: &RestoreArgs, config: &Config) -> anyhow::Resu
     }
     writeln!(out, "what came in since the copy is found by the next `modtool watch` or `scan`")?;
     Ok(ExitCode::Clean)
+}
+
+/// Puts a copy in the database's place. What is checked is what is placed: a file of ours, which
+/// nobody else can change any more. Answers what it holds, and where the database before is kept.
+async fn place(
+    copy: &Path,
+    part: &Path,
+    database: &Path,
+) -> anyhow::Result<(CopyFacts, Option<PathBuf>)> {
+    take_in(copy, part)?;
+    let facts = check_copy(part, copy).await?;
+    let kept = if database.exists() {
+        fold(database).await?;
+        Some(put_aside(database)?)
+    } else {
+        None
+    };
+    let renamed = fs::rename(part, database)
+        .with_context(|| format!("can't write {}", escape_path(database)))
+        .and_then(|()| sync_folder(database));
+    if renamed.is_err()
+        && let Some(kept) = &kept
+    {
+        // What was there must be there again.
+        put_back(kept, database);
+    }
+    renamed?;
+    Ok((facts, kept))
+}
+
+/// Copies a file, opened once, into a new one of ours.
+fn take_in(copy: &Path, part: &Path) -> anyhow::Result<()> {
+    // Opening a pipe would wait for somebody who writes.
+    if !copy.is_file() {
+        bail!("there is no file {}", escape_path(copy));
+    }
+    let unreadable = || format!("can't read {}", escape_path(copy));
+    let mut from = File::open(copy).with_context(unreadable)?;
+    let new = OpenOptions::new().write(true).create_new(true).mode(0o600).open(part);
+    let unwritable = || format!("can't write {}", escape_path(part));
+    let mut to = new.with_context(unwritable)?;
+    io::copy(&mut from, &mut to)
+        .with_context(|| format!("can't copy {} to {}", escape_path(copy), escape_path(part)))?;
+    to.sync_all().with_context(unwritable)
 }
 
 fn told(facts: CopyFacts) -> String {
@@ -168,11 +205,14 @@ async fn refuse_while_watched(config: &Config) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The database and what SQLite may keep beside it.
+const JOURNALS: [&str; 4] = ["", "-wal", "-shm", "-journal"];
+
 /// Renames the database and whatever journals are left; they belong together.
 fn put_aside(database: &Path) -> anyhow::Result<PathBuf> {
     let kept = beside(database, &format!("before-restore-{}", stamp()))?;
     refuse_to_overwrite(&kept)?;
-    for ending in ["", "-wal", "-shm"] {
+    for ending in JOURNALS {
         let (from, to) = (with_ending(database, ending), with_ending(&kept, ending));
         if from.exists() {
             fs::rename(&from, &to).with_context(|| format!("can't keep {}", escape_path(&from)))?;
@@ -182,7 +222,7 @@ fn put_aside(database: &Path) -> anyhow::Result<PathBuf> {
 }
 
 fn put_back(kept: &Path, database: &Path) {
-    for ending in ["", "-wal", "-shm"] {
+    for ending in JOURNALS {
         // Those that were not there can't be renamed.
         let _ = fs::rename(with_ending(kept, ending), with_ending(database, ending));
     }
@@ -192,14 +232,4 @@ fn with_ending(path: &Path, ending: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(ending);
     name.into()
-}
-
-fn place(copy: &Path, part: &Path, database: &Path) -> anyhow::Result<()> {
-    let mut from = File::open(copy)?;
-    let new = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(part);
-    let mut to = new.with_context(|| format!("can't write {}", escape_path(part)))?;
-    io::copy(&mut from, &mut to).with_context(|| format!("can't write {}", escape_path(part)))?;
-    to.sync_all()?;
-    fs::rename(part, database)?;
-    sync_folder(database)
 }

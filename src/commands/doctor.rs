@@ -6,7 +6,7 @@ use clap::Args;
 use serde_json::{Map, Value, json};
 
 use crate::cli::OutputFormat;
-use crate::config::Config;
+use crate::config::{Config, HookConfig};
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_lines, escape_path};
 use crate::moderation::{Mode, OnBlock};
@@ -17,7 +17,7 @@ use crate::vision::{Limits, Model, sandbox};
 
 use super::output::json_line;
 use super::review::picture_protocol;
-use super::workspace;
+use super::{secret, workspace};
 
 /// Show engine, model, policies, limits and terminal, and what to improve
 #[derive(Debug, Args)]
@@ -63,6 +63,7 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
     findings.extend(model(config));
     findings.push(policies(config));
     findings.extend(store(config).await);
+    findings.extend(config.hooks.iter().filter_map(hook_secret));
     findings.push(watcher());
     findings.push(decoder(config));
     findings.push(limits(config));
@@ -190,6 +191,19 @@ async fn store(config: &Config) -> Vec<Finding> {
             findings
         }
         Err(error) => vec![Finding::broken("database", &error)],
+    }
+}
+
+/// A secret that can't be used, or should be another one.
+fn hook_secret(hook: &HookConfig) -> Option<Finding> {
+    let name = escape(hook.name.as_bytes());
+    match secret::read(hook) {
+        Err(error) => Some(Finding::broken("hook", &error.into())),
+        Ok(Some(secret)) if !secret.doubts.is_empty() => {
+            let advice = secret.doubts.join("; ");
+            Some(Finding::fine("hook", format!("{name}: signed")).with_advice(Some(advice)))
+        }
+        Ok(_) => None,
     }
 }
 

@@ -8,11 +8,11 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use super::prompts::PromptMemory;
-use super::{UsageError, adapters};
+use super::{UsageError, adapters, secret};
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::files::{Named, Roots};
-use crate::moderation::escape::escape_path;
+use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{
     AuditKind, Classifier, Embedding, Fingerprint, LogitScale, Policy, Scoring,
 };
@@ -81,7 +81,8 @@ fn settings(config: &Config) -> StoreSettings {
 /// Who carries out what verdicts and decisions wish for, with the workspace's hooks.
 ///
 /// # Errors
-/// When the secret of a hook can't be read.
+/// [`ConfigError::Secret`](crate::config::ConfigError::Secret) when the secret of a hook can't be
+/// read or is empty.
 pub(super) fn actor(
     config: &Config,
     store: &Arc<Store>,
@@ -108,13 +109,12 @@ fn hook(hook: &HookConfig) -> anyhow::Result<Hook> {
     let target = match &hook.webhook {
         None => Target::Command(hook.command.clone()),
         Some(url) => {
-            let secret = hook.secret_file.as_ref().map(|file| {
-                let read = std::fs::read(file);
-                let read = read.with_context(|| format!("can't read {}", escape_path(file)));
-                // Editors end files with a line end that nobody means.
-                Ok::<_, anyhow::Error>(read?.trim_ascii().to_vec())
-            });
-            Target::Webhook { url: url.clone(), secret: secret.transpose()? }
+            let secret = secret::read(hook)?;
+            for doubt in secret.iter().flat_map(|secret| &secret.doubts) {
+                warn!(hook = escape(hook.name.as_bytes()), "{doubt}");
+            }
+            let secret = secret.map(|secret| secret.bytes);
+            Target::Webhook { url: url.clone(), secret }
         }
     };
     Ok(Hook {

@@ -137,12 +137,12 @@ impl Actor {
             if let Err(error) = self.carry_out_due(Duration::ZERO).await {
                 warn!(%error, "files can't be moved; trying again");
             }
-            let Ok(counter) = self.store.change_counter().await else { continue };
-            if subscriptions.is_empty() || seen == Some(counter) {
+            let Ok(last) = self.store.last_audit_event().await else { continue };
+            if subscriptions.is_empty() || seen == Some(last) {
                 continue;
             }
             match self.store.fill_hooks(&subscriptions, now()).await {
-                Ok(_) => seen = Some(counter),
+                Ok(_) => seen = Some(last),
                 Err(error) => warn!(%error, "hooks can't read the audit log; trying again"),
             }
         }

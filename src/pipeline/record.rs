@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{Outcome, Reason};
@@ -74,11 +74,16 @@ impl Recorder {
     }
 }
 
-/// One line a verdict; everything that an uploader chose is escaped.
+/// One line a verdict; everything that an uploader chose is escaped. The same bytes written again
+/// are nobody's news: an uploader could fill the log with them.
 fn tell(one: &Judged, recorded: &Recorded) {
     let path = escape_path(&one.sighting.path);
     let item = one.item.short();
     let outcome = recorded.outcome.as_str();
+    if recorded.repeat {
+        debug!(outcome, path, item, "the same verdict as before");
+        return;
+    }
     let signals = one.facts.as_ref().map(|facts| facts.signals.join(" "));
     let signals = signals.filter(|signals| !signals.is_empty());
     let about_scores = matches!(

@@ -1,8 +1,8 @@
 //! Verbs of the audit log: reading it, and verifying its chain.
 
 use serde_json::json;
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Executor, Row as _, Sqlite};
 
 use crate::moderation::{AuditEvent, AuditKind, ChainHash, PolicyId, Reviewer, Timestamp};
 
@@ -100,6 +100,11 @@ pub enum ChainBreak {
 }
 
 impl Store {
+    /// The place of the last event; 0 without events. One index look-up.
+    pub async fn last_audit_event(&self) -> Result<i64, StoreError> {
+        last_sequence(&self.readers).await.map_err(|source| self.sql(source))
+    }
+
     /// The events after this place, oldest first.
     pub async fn audit_events(&self, after: i64, limit: u32) -> Result<Vec<AuditRow>, StoreError> {
         let read = async {
@@ -190,6 +195,14 @@ impl Store {
         let places = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>();
         places.map_err(|source| self.sql(source))
     }
+}
+
+/// The place of the last event; 0 without events.
+pub(super) async fn last_sequence(
+    executor: impl Executor<'_, Database = Sqlite>,
+) -> Result<i64, sqlx::Error> {
+    let last = sqlx::query("SELECT coalesce(max(sequence), 0) FROM audit_events");
+    last.fetch_one(executor).await?.try_get(0)
 }
 
 impl Chain {

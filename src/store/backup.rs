@@ -6,7 +6,8 @@ use std::time::Duration;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteConnection};
 use sqlx::{ConnectOptions as _, Connection as _, Row as _};
 
-use super::{MIGRATIONS, Store, StoreError};
+use super::schema::{Shape, shape_of};
+use super::{Store, StoreError};
 
 /// What a copy holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,44 +41,50 @@ impl Store {
     }
 }
 
-/// Checks a copy from its first page to its last, without changing it.
+/// Checks a copy from its first page to its last, without changing it: also that it has exactly the
+/// tables, indexes, triggers and views of the version that it names. `named` is what people call it
+/// when it lies under another name for the time being.
 ///
 /// # Errors
-/// [`StoreError::Damaged`] when it is no whole database of this tool, [`StoreError::Newer`] when
-/// a later version wrote it.
-pub async fn check_copy(path: &Path) -> Result<CopyFacts, StoreError> {
-    let damaged = |words: String| StoreError::Damaged { path: path.to_owned(), words };
+/// [`StoreError::Damaged`] when it is no whole database of this tool or has anything foreign,
+/// [`StoreError::Newer`] when a later version wrote it.
+pub async fn check_copy(path: &Path, named: &Path) -> Result<CopyFacts, StoreError> {
+    let damaged = |words: String| StoreError::Damaged { path: named.to_owned(), words };
+    // Immutable: no journal is looked for and no lock file is made beside it. What its schema says
+    // runs nothing but what is harmless.
+    let options = SqliteConnectOptions::new()
+        .filename(path)
+        .read_only(true)
+        .immutable(true)
+        .pragma("trusted_schema", "OFF")
+        .pragma("cell_size_check", "ON");
     let read = async {
-        // Immutable: no journal is looked for and no lock file is made beside it.
-        let mut connection = SqliteConnectOptions::new()
-            .filename(path)
-            .read_only(true)
-            .immutable(true)
-            .connect()
-            .await?;
+        let mut connection = options.connect().await?;
+        let shape = shape_of(&mut connection).await?;
+        if shape != Shape::Ours {
+            return Ok((shape, Vec::new(), 0, None));
+        }
         let words: Vec<String> =
             sqlx::query_scalar("PRAGMA integrity_check(3)").fetch_all(&mut connection).await?;
         let orphans = sqlx::query("PRAGMA foreign_key_check").fetch_all(&mut connection).await?;
-        let newest: Option<i64> = sqlx::query_scalar("SELECT max(version) FROM _sqlx_migrations")
-            .fetch_one(&mut connection)
-            .await?;
         let facts = facts(&mut connection).await?;
         // Nothing was written.
         let _ = connection.close().await;
-        Ok::<_, sqlx::Error>((words, orphans.len(), newest, facts))
+        Ok::<_, sqlx::Error>((shape, words, orphans.len(), Some(facts)))
     };
-    let (words, orphans, newest, facts) = read.await.map_err(|error| damaged(error.to_string()))?;
+    let (shape, words, orphans, facts) = read.await.map_err(|error| damaged(error.to_string()))?;
+    match shape {
+        Shape::Ours => {}
+        Shape::Newer => return Err(StoreError::Newer { path: named.to_owned() }),
+        Shape::Foreign(words) => return Err(damaged(words)),
+    }
     if words != ["ok"] {
         return Err(damaged(words.join("; ")));
     }
     if orphans > 0 {
         return Err(damaged(format!("{orphans} rows belong to rows that are missing")));
     }
-    let known = MIGRATIONS.iter().map(|(version, ..)| *version).max();
-    if newest > known {
-        return Err(StoreError::Newer { path: path.to_owned() });
-    }
-    Ok(facts)
+    facts.ok_or_else(|| damaged("it was not read".to_owned()))
 }
 
 async fn facts(connection: &mut SqliteConnection) -> Result<CopyFacts, sqlx::Error> {

@@ -2,14 +2,23 @@
 //! that is told is away, or we are.
 
 use serde_json::{Map, Value, json};
-use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
+use sqlx::{Row as _, Sqlite, Transaction};
+use tracing::warn;
 
-use crate::moderation::escape::escape_path;
+use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::{AuditKind, Timestamp};
 
+use super::audit::last_sequence;
 use super::rows::{RowError, path_of};
 use super::{Store, StoreError, hex};
+
+/// Of the events that an earlier version may have missed, so many are delivered by themselves.
+const MOST_AGAIN: i64 = 10_000;
+/// They are at most so much older than the latest one: 30 days.
+const LONGEST_AGAIN_MS: i64 = 30 * 86_400_000;
+/// What `modtool hooks list` says of the others.
+const MAYBE_MISSED: &str = "an earlier version may not have told this event";
 
 /// A hook's name and what it wants to hear of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -18,6 +27,13 @@ pub struct Subscription {
     pub name: String,
     /// Which kinds of events.
     pub kinds: Vec<AuditKind>,
+}
+
+impl Subscription {
+    /// As a JSON array.
+    fn listed_kinds(&self) -> String {
+        self.kinds.iter().map(|kind| kind.as_str()).collect::<Value>().to_string()
+    }
 }
 
 /// One event that one hook is to be told.
@@ -56,47 +72,16 @@ impl Store {
         subscriptions: &[Subscription],
         now: Timestamp,
     ) -> Result<u64, StoreError> {
-        let last = self.change_counter().await?.cast_signed();
-        let mut added = 0;
         let mut transaction = self.begin().await?;
-        let write = async {
-            for Subscription { name, kinds } in subscriptions {
-                let kinds: Vec<&str> = kinds.iter().map(|kind| kind.as_str()).collect();
-                let known = sqlx::query(
-                    "INSERT INTO hooks (name, sequence) VALUES (?1, ?2)
-                     ON CONFLICT DO UPDATE SET sequence = sequence RETURNING sequence",
-                )
-                .bind(name)
-                .bind(last)
-                .fetch_one(&mut *transaction)
-                .await?;
-                let sequence: i64 = known.try_get(0)?;
-                if sequence >= last {
-                    continue;
-                }
-                added += sqlx::query(
-                    "INSERT OR IGNORE INTO hook_deliveries (hook, sequence, next_try_at)
-                     SELECT ?1, sequence, ?2 FROM audit_events
-                     WHERE sequence > ?3 AND sequence <= ?4
-                       AND kind IN (SELECT value FROM json_each(?5))",
-                )
-                .bind(name)
-                .bind(now.0)
-                .bind(sequence)
-                .bind(last)
-                .bind(Value::from(kinds).to_string())
-                .execute(&mut *transaction)
-                .await?
-                .rows_affected();
-                sqlx::query("UPDATE hooks SET sequence = ? WHERE name = ?")
-                    .bind(last)
-                    .bind(name)
-                    .execute(&mut *transaction)
-                    .await?;
+        let fill = async {
+            let last = last_sequence(&mut *transaction).await?;
+            let mut added = 0;
+            for subscription in subscriptions {
+                added += fill_one(&mut transaction, subscription, last, now).await?;
             }
-            Ok(())
+            Ok(added)
         };
-        write.await.map_err(|source: sqlx::Error| self.sql(source))?;
+        let added = fill.await.map_err(|source: sqlx::Error| self.sql(source))?;
         self.commit(transaction).await?;
         Ok(added)
     }
@@ -209,6 +194,104 @@ impl Store {
         .map_err(|source| self.sql(source))?;
         Ok(revived.rows_affected())
     }
+}
+
+/// Lets one hook read up to the audit event `last`.
+async fn fill_one(
+    transaction: &mut Transaction<'static, Sqlite>,
+    hook: &Subscription,
+    last: i64,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let known = sqlx::query(
+        "INSERT INTO hooks (name, sequence) VALUES (?1, ?2)
+         ON CONFLICT DO UPDATE SET sequence = sequence RETURNING sequence, doubted_after",
+    )
+    .bind(&hook.name)
+    .bind(last)
+    .fetch_one(&mut **transaction)
+    .await?;
+    let sequence: i64 = known.try_get("sequence")?;
+    let doubted_after: Option<i64> = known.try_get("doubted_after")?;
+    let mut added = 0;
+    if let Some(after) = doubted_after {
+        added += deliver_again(transaction, hook, after, sequence, now).await?;
+    }
+    if sequence >= last {
+        return Ok(added);
+    }
+    added += sqlx::query(
+        "INSERT OR IGNORE INTO hook_deliveries (hook, sequence, next_try_at)
+         SELECT ?1, sequence, ?2 FROM audit_events
+         WHERE sequence > ?3 AND sequence <= ?4 AND kind IN (SELECT value FROM json_each(?5))",
+    )
+    .bind(&hook.name)
+    .bind(now.0)
+    .bind(sequence)
+    .bind(last)
+    .bind(hook.listed_kinds())
+    .execute(&mut **transaction)
+    .await?
+    .rows_affected();
+    sqlx::query("UPDATE hooks SET sequence = ? WHERE name = ?")
+        .bind(last)
+        .bind(&hook.name)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(added)
+}
+
+/// Delivers what an earlier version may have passed over (see migration 16). Of a long time only
+/// the latest events are told by themselves; the older ones count as given up, which
+/// `modtool hooks list` shows and `modtool hooks retry` delivers.
+async fn deliver_again(
+    transaction: &mut Transaction<'static, Sqlite>,
+    hook: &Subscription,
+    after: i64,
+    until: i64,
+    now: Timestamp,
+) -> Result<u64, sqlx::Error> {
+    let rows = sqlx::query(
+        "INSERT OR IGNORE INTO hook_deliveries (hook, sequence, next_try_at, dead, problem)
+         SELECT ?1, sequence, iif(soon, ?2, ?3), NOT soon, iif(soon, NULL, ?4)
+         FROM (SELECT sequence,
+                   row_number() OVER (ORDER BY sequence DESC) <= ?5
+                   AND at >= coalesce((SELECT at FROM audit_events WHERE sequence = ?8), at) - ?6
+                       AS soon
+               FROM audit_events
+               WHERE sequence > ?7 AND sequence <= ?8
+                 AND kind IN (SELECT value FROM json_each(?9)))
+         RETURNING dead",
+    )
+    .bind(&hook.name)
+    .bind(now.0)
+    .bind(i64::MAX)
+    .bind(MAYBE_MISSED)
+    .bind(MOST_AGAIN)
+    .bind(LONGEST_AGAIN_MS)
+    .bind(after)
+    .bind(until)
+    .bind(hook.listed_kinds())
+    .fetch_all(&mut **transaction)
+    .await?;
+    let mut given_up = 0_usize;
+    for row in &rows {
+        given_up += usize::from(row.try_get::<bool, _>("dead")?);
+    }
+    sqlx::query("UPDATE hooks SET doubted_after = NULL WHERE name = ?")
+        .bind(&hook.name)
+        .execute(&mut **transaction)
+        .await?;
+    if !rows.is_empty() {
+        warn!(
+            hook = escape(hook.name.as_bytes()),
+            again = rows.len() - given_up,
+            given_up,
+            "an earlier version may not have told this hook of these events: the latest are \
+             delivered (perhaps again); `modtool hooks retry` delivers those that were given up"
+        );
+    }
+    Ok(rows.len() as u64)
 }
 
 /// Binds: sequence. The sighting is that of the event, or the item's latest.

@@ -121,6 +121,9 @@ pub struct Recorded {
     pub task_opened: bool,
     /// Whether these bytes were seen for the first time.
     pub new_item: bool,
+    /// Whether all of it was on record already: only the file's size and times, and when it was
+    /// judged, were written.
+    pub repeat: bool,
 }
 
 impl Store {
@@ -246,7 +249,7 @@ impl Store {
 
     /// Writes verdicts down: item, embeddings, sighting, verdict rows, audit event and, where a
     /// person is needed, an open task; all of it in ONE transaction, or nothing.
-    /// Writing the same again changes nothing.
+    /// Writing the same again changes nothing and is no event.
     pub async fn record_verdicts(
         &self,
         judged_by: &JudgedBy,
@@ -497,14 +500,18 @@ async fn write_one(
     let (item, new_item) = write_item(transaction, judged, at).await?;
     batch.add(judged_by, item, judged)?;
     let history = if new_item { History::default() } else { history_of(transaction, item).await? };
+    let waiting = if new_item { None } else { waiting_task(transaction, item).await? };
     let before = current_sighting(transaction, &judged.sighting.path).await?;
-    let new_sighting = before.as_ref().is_none_or(|before| before.item != item);
-    let removed_before = new_sighting && history.last_action.as_deref() == Some("remove");
+    let same = before.as_ref().filter(|before| before.item == item);
+    let new_sighting = same.is_none();
+    // Until somebody decides, what came back stays what came back, however often it is written.
+    let asked_before = waiting.is_some() && same.is_some_and(CurrentSighting::was_removed_before);
+    let removed_before =
+        history.last_action.as_deref() == Some("remove") && (new_sighting || asked_before);
     let looks = judged.facts.as_ref().and_then(|facts| facts.hash.as_ref());
     // What was removed and comes back is no matter that is settled.
     let decided = history.last_decision.filter(|_| !removed_before);
     let twins = batch.bank.weigh(judged.item, looks, decided);
-    let waiting = if new_item { None } else { waiting_task(transaction, item).await? };
     let mut heard =
         hear(&judged.verdict, judged_by, &twins, removed_before, waiting.is_some(), batch);
     let (outcome, reason) = (&mut heard.outcome, &mut heard.reason);
@@ -530,6 +537,9 @@ async fn write_one(
     }
     let Heard { outcome, reason, .. } = heard;
 
+    let mut repeat = same.is_some_and(|same| {
+        same.says(outcome, reason.as_ref()) && same.judged_by == (Some(judged_by.model), set.into())
+    });
     if let Some(before) = before.filter(|before| before.item != item) {
         leave_behind(transaction, &before, at, &mut batch.events).await?;
     }
@@ -541,15 +551,18 @@ async fn write_one(
         write_hash(transaction, item, judged).await?;
     }
     let flags = judged.verdict.policies.iter().any(PolicyVerdict::flags);
-    for twin in twins.removed.iter().chain(twins.approved.iter().filter(|_| flags)) {
-        bank::note_match(transaction, item, twin, new_sighting, at, batch).await?;
+    if !repeat {
+        for twin in twins.removed.iter().chain(twins.approved.iter().filter(|_| flags)) {
+            bank::note_match(transaction, item, twin, new_sighting, at, batch).await?;
+        }
     }
     if asks {
         task_opened = waiting.is_none();
-        let task =
+        let (task, changed) =
             ask(transaction, waiting, item, sighting, judged, outcome, reason.as_ref(), at).await?;
+        repeat &= !changed;
         if held {
-            wish_held(transaction, item, &judged.sighting, task, at).await?;
+            repeat &= !wish_held(transaction, item, &judged.sighting, task, at).await?;
         }
     } else if outcome == Outcome::Allow
         && !flags
@@ -558,22 +571,36 @@ async fn write_one(
     {
         task_opened = sample(transaction, item, sighting, judged, at, batch).await?;
     }
-    batch.events.push(AuditEvent {
+    repeat &= !task_opened;
+    let recorded = Recorded { outcome, reason, task_opened, new_item, repeat };
+    if !repeat {
+        batch.events.push(verdict_event(judged, sighting, &recorded, held, at));
+    }
+    Ok(recorded)
+}
+
+fn verdict_event(
+    judged: &Judged,
+    sighting: i64,
+    recorded: &Recorded,
+    held: bool,
+    at: Timestamp,
+) -> AuditEvent {
+    AuditEvent {
         at,
         kind: AuditKind::Verdict,
         actor: "modtool".to_owned(),
         detail: json!({
             "item": judged.item.to_string(),
             "sighting": sighting,
-            "outcome": outcome.as_str(),
-            "reason": reason.as_ref().map(ToString::to_string),
+            "outcome": recorded.outcome.as_str(),
+            "reason": recorded.reason.as_ref().map(ToString::to_string),
             "flagged": flagged(&judged.verdict),
-            "task_opened": task_opened,
+            "task_opened": recorded.task_opened,
             "held": held,
         })
         .to_string(),
-    });
-    Ok(Recorded { outcome, reason, task_opened, new_item })
+    }
 }
 
 /// A verdict with what the bank says to it.
@@ -855,6 +882,21 @@ struct CurrentSighting {
     id: i64,
     item: i64,
     hash: ItemId,
+    outcome: String,
+    reason: Option<String>,
+    /// The model, and the set of policies.
+    judged_by: (Option<i64>, Vec<u8>),
+}
+
+impl CurrentSighting {
+    /// Whether this is what is on record.
+    fn says(&self, outcome: Outcome, reason: Option<&Reason>) -> bool {
+        self.outcome == outcome.as_str() && self.reason == reason.map(ToString::to_string)
+    }
+
+    fn was_removed_before(&self) -> bool {
+        self.reason.as_deref().map(Reason::parse) == Some(Reason::RemovedBefore)
+    }
 }
 
 async fn current_sighting(
@@ -862,15 +904,22 @@ async fn current_sighting(
     path: &Path,
 ) -> Result<Option<CurrentSighting>, RowError> {
     let row = sqlx::query(
-        "SELECT s.id, s.item, i.hash FROM sightings AS s JOIN items AS i ON i.id = s.item
+        "SELECT s.id, s.item, i.hash, s.outcome, s.reason, s.model, s.policy_set
+         FROM sightings AS s JOIN items AS i ON i.id = s.item
          WHERE s.path = ? AND s.gone_at IS NULL",
     )
     .bind(path_bytes(path))
     .fetch_optional(&mut **transaction)
     .await?;
     row.map(|row| {
-        let hash = item_of(row.try_get("hash")?)?;
-        Ok(CurrentSighting { id: row.try_get("id")?, item: row.try_get("item")?, hash })
+        Ok(CurrentSighting {
+            id: row.try_get("id")?,
+            item: row.try_get("item")?,
+            hash: item_of(row.try_get("hash")?)?,
+            outcome: row.try_get("outcome")?,
+            reason: row.try_get("reason")?,
+            judged_by: (row.try_get("model")?, row.try_get("policy_set")?),
+        })
     })
     .transpose()
 }
@@ -967,7 +1016,8 @@ async fn write_hash(
     Ok(())
 }
 
-/// Opens a task, or adds what is new to the one that waits already. Answers its number.
+/// Opens a task, or adds what is new to the one that waits already. Answers its number, and whether
+/// anything was new.
 #[expect(clippy::too_many_arguments, reason = "one row, one call")]
 async fn ask(
     transaction: &mut Transaction<'static, Sqlite>,
@@ -978,14 +1028,15 @@ async fn ask(
     outcome: Outcome,
     reason: Option<&Reason>,
     at: Timestamp,
-) -> Result<i64, RowError> {
+) -> Result<(i64, bool), RowError> {
+    let mut changes = 0;
     let heaviest = judged.verdict.heaviest();
     // What could not be judged might be anything: it is as pressing as the worst.
     let severity = heaviest.map_or(Severity::High, |policy| policy.severity);
     let task: i64 = if let Some(task) = waiting {
         if let Some(heaviest) = heaviest {
             // A sample that is flagged now is a sample no longer.
-            sqlx::query(
+            changes += sqlx::query(
                 "UPDATE tasks SET policy = ?2, severity = ?3, score = ?4, outcome = ?5, reason = ?6,
                      audit_rate = NULL
                  WHERE id = ?1 AND ((severity, score) < (?3, ?4) OR audit_rate IS NOT NULL)",
@@ -997,24 +1048,30 @@ async fn ask(
             .bind(outcome.as_str())
             .bind(reason.map(ToString::to_string))
             .execute(&mut **transaction)
-            .await?;
+            .await?
+            .rows_affected();
         }
         if let Some(Reason::LikeRemoved(_) | Reason::Inherited(_)) = reason {
-            sqlx::query(
+            changes += sqlx::query(
                 "UPDATE tasks SET reason = ?2, audit_rate = NULL
                  WHERE id = ?1 AND (reason IS NULL OR audit_rate IS NOT NULL)",
             )
             .bind(task)
             .bind(reason.map(ToString::to_string))
             .execute(&mut **transaction)
-            .await?;
+            .await?
+            .rows_affected();
         }
         if reason == Some(&Reason::Held) {
-            sqlx::query("UPDATE tasks SET outcome = 'block', reason = ? WHERE id = ?")
-                .bind(Reason::Held.to_string())
-                .bind(task)
-                .execute(&mut **transaction)
-                .await?;
+            changes += sqlx::query(
+                "UPDATE tasks SET outcome = 'block', reason = ?1
+                 WHERE id = ?2 AND (outcome <> 'block' OR reason IS NOT ?1)",
+            )
+            .bind(Reason::Held.to_string())
+            .bind(task)
+            .execute(&mut **transaction)
+            .await?
+            .rows_affected();
         }
         task
     } else {
@@ -1039,13 +1096,14 @@ async fn ask(
         groups::join(transaction, TaskId(task)).await?;
     }
     for policy in flagged(&judged.verdict) {
-        sqlx::query("INSERT OR IGNORE INTO task_policies (task, policy) VALUES (?, ?)")
+        changes += sqlx::query("INSERT OR IGNORE INTO task_policies (task, policy) VALUES (?, ?)")
             .bind(task)
             .bind(policy)
             .execute(&mut **transaction)
-            .await?;
+            .await?
+            .rows_affected();
     }
-    Ok(task)
+    Ok((task, waiting.is_none() || changes > 0))
 }
 
 /// The item's undecided task.

@@ -472,21 +472,24 @@ pub(super) async fn held_since(
     Ok(row.try_get::<i64, _>(0)?.unsigned_abs())
 }
 
-/// An armed Block wishes this file into quarantine until a person decides.
+/// An armed Block wishes this file into quarantine until a person decides. Answers whether that was
+/// not wished already.
 pub(super) async fn wish_held(
     transaction: &mut Transaction<'static, Sqlite>,
     item: i64,
     sighting: &Sighting,
     task: i64,
     at: Timestamp,
-) -> Result<(), RowError> {
-    sqlx::query(
+) -> Result<bool, RowError> {
+    let wished = sqlx::query(
         "INSERT INTO placements (item, path, root, task, held, wanted, state, due_at, asked_at)
          VALUES (?1, ?2, ?3, ?4, 1, 'quarantined', 'in_place', ?5, ?5)
          ON CONFLICT (item, path) DO UPDATE SET
              task = excluded.task, root = excluded.root, held = 1, wanted = 'quarantined',
              state = 'in_place', due_at = excluded.due_at, asked_at = excluded.asked_at,
-             attempts = 0, problem = NULL",
+             attempts = 0, problem = NULL
+         WHERE NOT (task = excluded.task AND held AND wanted = 'quarantined'
+                    AND state = 'in_place')",
     )
     .bind(item)
     .bind(path_bytes(&sighting.path))
@@ -495,5 +498,5 @@ pub(super) async fn wish_held(
     .bind(at.0)
     .execute(&mut **transaction)
     .await?;
-    Ok(())
+    Ok(wished.rows_affected() > 0)
 }

@@ -147,11 +147,8 @@ async fn a_verdict_is_written_with_all_that_belongs_to_it_and_a_repeat_changes_n
     assert_eq!(counts, names.into_iter().zip(expected).collect());
 
     let again = bench.record("a.png", b"a", &[0.7, 0.1], 2).await;
-    assert!(!again.new_item && !again.task_opened);
-    let mut after = bench.all_rows().await;
-    // That it was judged again is an event; nothing else is new.
-    assert_eq!(after.insert("audit_events", 1), Some(2));
-    assert_eq!(after, counts);
+    assert!(!again.new_item && !again.task_opened && again.repeat);
+    assert_eq!(bench.all_rows().await, counts);
 
     let known = bench.store.known_item(ItemId::of_bytes(b"a"), &fingerprint()).await;
     let known = known.expect("read").expect("known");
@@ -622,7 +619,9 @@ async fn many_writers_on_one_file_wait_for_each_other() {
     let (each, writers) = (i64::from(EACH), i64::from(WRITERS));
     assert_eq!(bench.rows("items").await, each / 2 + writers * each / 2);
     assert_eq!(bench.rows("tasks").await, each / 2 + writers * each / 2);
-    assert_audit_holds(bench.store.path(), (WRITERS * EACH) as usize).await;
+    // What another writer judged already is no news.
+    let judged = EACH / 2 + WRITERS * EACH / 2;
+    assert_audit_holds(bench.store.path(), judged as usize).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

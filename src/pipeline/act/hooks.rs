@@ -2,14 +2,16 @@
 //! HTTP POST. At least once, in order of the events as far as the receiver keeps up, with the same
 //! idempotency key at every try.
 
-use std::process::Stdio;
+use std::io;
+use std::process::{ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
+use rustix::process::{Pid, Signal, kill_process_group};
 use sha2::Sha256;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::process::Command;
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
 use tracing::{debug, error, warn};
 
 use crate::moderation::escape::escape;
@@ -22,6 +24,8 @@ use super::{POLL, chain, now};
 const BATCH: u32 = 16;
 /// Of what a command says about a failure, so much is kept.
 const MOST_SAID: u64 = 2000;
+/// After a failure its last words are waited for so long.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 
 /// One program that wants to hear of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,7 +47,8 @@ pub struct Hook {
 /// How a hook is told.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Target {
-    /// Program and arguments, without a shell; the event is its standard input.
+    /// Program and arguments, without a shell; the event is its standard input. Told when it ends
+    /// with 0, whatever it leaves behind; one that takes too long is killed with all it started.
     Command(Vec<String>),
     /// An HTTP POST of the event.
     Webhook {
@@ -139,32 +144,89 @@ impl Hook {
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
+            // A group of its own, so that all of it can be ended.
+            .process_group(0)
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("can't start {program}: {error}"))?;
-        let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
-        let run = async {
-            if let Some(mut stdin) = stdin {
-                // A program that does not read its input may be content all the same.
-                let _ = stdin.write_all(delivery.body.as_bytes()).await;
-                let _ = stdin.write_all(b"\n").await;
-            }
-            let mut said = Vec::new();
-            if let Some(mut stderr) = stderr {
-                let _ = (&mut stderr).take(MOST_SAID).read_to_end(&mut said).await;
-                // The rest is read away, so that the program is not stopped by a full pipe.
-                let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
-            }
-            (child.wait().await, said)
-        };
-        match tokio::time::timeout(self.timeout, run).await {
+        let group = KilledGroup::of(&child);
+        let ended = tokio::time::timeout(self.timeout, converse(&mut child, &delivery.body)).await;
+        if ended.is_ok() {
+            // What it leaves behind is its own business.
+            group.spare();
+        }
+        match ended {
             Err(_) => Err(format!("{program} took longer than {:?}", self.timeout)),
-            Ok((Err(error), _)) => Err(format!("{program}: {error}")),
-            Ok((Ok(status), _)) if status.success() => Ok(()),
-            Ok((Ok(status), said)) => {
+            Ok(Err(error)) => Err(format!("{program}: {error}")),
+            Ok(Ok((status, _))) if status.success() => Ok(()),
+            Ok(Ok((status, said))) => {
                 let said = escape(said.trim_ascii());
                 Err(format!("{program} ended with {status}: {said}"))
             }
+        }
+    }
+}
+
+/// Hands a command its input and reads what it says until it ends. Only its own end counts:
+/// children that it leaves behind may keep the pipes open for as long as they like. Answers how it
+/// ended and the beginning of what it said, which is waited for only after a failure.
+async fn converse(child: &mut Child, body: &str) -> io::Result<(ExitStatus, Vec<u8>)> {
+    let (stdin, stderr) = (child.stdin.take(), child.stderr.take());
+    let mut said = Vec::new();
+    let status = {
+        let talk = async {
+            tokio::join!(feed(stdin, body), listen(stderr, &mut said));
+        };
+        tokio::pin!(talk);
+        let (status, silent) = tokio::select! {
+            // Polled first, so that nobody who talks on holds up the end.
+            biased;
+            status = child.wait() => (status?, false),
+            () = &mut talk => (child.wait().await?, true),
+        };
+        if !silent && !status.success() {
+            // Its last words may be in the pipe still.
+            let _ = tokio::time::timeout(LAST_WORDS, talk).await;
+        }
+        status
+    };
+    Ok((status, said))
+}
+
+/// A program that does not read its input may be content all the same.
+async fn feed(stdin: Option<ChildStdin>, body: &str) {
+    let Some(mut stdin) = stdin else { return };
+    let _ = stdin.write_all(body.as_bytes()).await;
+    let _ = stdin.write_all(b"\n").await;
+}
+
+/// Keeps the beginning; the rest is read away, so that the program is not stopped by a full pipe.
+async fn listen(stderr: Option<ChildStderr>, said: &mut Vec<u8>) {
+    let Some(mut stderr) = stderr else { return };
+    let _ = (&mut stderr).take(MOST_SAID).read_to_end(said).await;
+    let _ = tokio::io::copy(&mut stderr, &mut tokio::io::sink()).await;
+}
+
+/// Kills a command with all that it started, unless it ended by itself.
+struct KilledGroup(Option<Pid>);
+
+impl KilledGroup {
+    /// The command must lead a process group.
+    fn of(child: &Child) -> Self {
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        Self(pid.and_then(Pid::from_raw))
+    }
+
+    fn spare(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for KilledGroup {
+    fn drop(&mut self) {
+        if let Some(group) = self.0 {
+            // It may be gone already.
+            let _ = kill_process_group(group, Signal::KILL);
         }
     }
 }
