@@ -1,7 +1,7 @@
 //! `modtool erase`: everything personal about a picture, for ever.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
@@ -11,8 +11,8 @@ use serde_json::json;
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::PolicyId;
 use crate::moderation::escape::{escape, escape_path};
+use crate::moderation::{ItemId, PolicyId};
 use crate::pipeline;
 use crate::store::Store;
 
@@ -62,20 +62,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
         return finish(store, args.format).await;
     };
     let by = review::reviewer(args.reviewer.or_else(|| config.review.reviewer.clone()))?;
-    let path = quarantine::place_named(&what).or_else(|_| std::path::absolute(&what))?;
-    let found = store.find_items(&what.to_string_lossy(), &path).await?;
-    let item = match found.as_slice() {
-        [] => bail!(
-            "nothing is known about {}; name a path, or at least 8 digits of a hash (`modtool erase \
-             --finish` ends an erasure that was interrupted)",
-            escape_path(&what)
-        ),
-        [item] => *item,
-        several => {
-            let several: Vec<_> = several.iter().map(ToString::to_string).collect();
-            bail!("several pictures match; name one:\n  {}", several.join("\n  "));
-        }
-    };
+    let item = item_named(&store, &what).await?;
     let erasable = store.erasable(item).await?.context("it was erased just now")?;
     let mut out = io::stdout().lock();
     let json = args.format == OutputFormat::Json;
@@ -163,6 +150,24 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     }
     writeln!(out, "Backups, exports and what hooks were told are not reached from here.")?;
     overwritten.map(|()| ExitCode::Clean)
+}
+
+/// The one item that a path or the first digits of a hash name.
+async fn item_named(store: &Store, what: &Path) -> anyhow::Result<ItemId> {
+    let path = quarantine::place_named(what).or_else(|_| std::path::absolute(what))?;
+    let found = store.find_items(&what.to_string_lossy(), &path).await?;
+    match found.as_slice() {
+        [] => bail!(
+            "nothing is known about {}; name a path, or at least 8 digits of a hash (`modtool erase \
+             --finish` ends an erasure that was interrupted)",
+            escape_path(what)
+        ),
+        [item] => Ok(*item),
+        several => {
+            let several: Vec<_> = several.iter().map(ToString::to_string).collect();
+            bail!("several pictures match; name one:\n  {}", several.join("\n  "));
+        }
+    }
 }
 
 /// What was erased before is overwritten now.

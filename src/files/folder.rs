@@ -57,7 +57,11 @@ pub struct Stat {
 }
 
 impl Stat {
-    #[expect(clippy::unnecessary_cast, reason = "the fields' types differ between systems")]
+    #[expect(
+        clippy::unnecessary_cast,
+        clippy::cast_possible_wrap,
+        reason = "the fields' types differ between systems"
+    )]
     pub(super) fn of(stat: &rustix::fs::Stat) -> Self {
         let kind = match FileType::from_raw_mode(stat.st_mode) {
             FileType::RegularFile => Kind::File,
@@ -78,7 +82,7 @@ impl Stat {
             },
             owner: stat.st_uid,
             group: stat.st_gid,
-            mode: u32::from(stat.st_mode) & 0o7777,
+            mode: stat.st_mode as u32 & 0o7777,
             links: stat.st_nlink as u64,
         }
     }

@@ -20,6 +20,9 @@ const MOST: usize = 64 << 10;
 /// Permissions that come back: never set-user-id, set-group-id or sticky.
 const PERMISSIONS: u32 = 0o777;
 
+/// An extended attribute: its name and its value.
+pub type Attribute = (Vec<u8>, Vec<u8>);
+
 /// What belongs to a file besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Kept {
@@ -30,7 +33,7 @@ pub struct Kept {
     /// Last change of the bytes, nanoseconds since 1970.
     pub mtime_ns: Option<i64>,
     /// Names and values.
-    pub attributes: Vec<(Vec<u8>, Vec<u8>)>,
+    pub attributes: Vec<Attribute>,
 }
 
 /// What could not be given back.
@@ -84,8 +87,7 @@ impl Kept {
         if let Some(mode) = self.mode {
             // Last, because a change of the owner takes permissions away, and an access list
             // changes what the group may do.
-            let mode = (mode & PERMISSIONS).try_into().unwrap_or(0o600);
-            rustix::fs::fchmod(file, Mode::from_raw_mode(mode))?;
+            rustix::fs::fchmod(file, Mode::from_bits_truncate((mode & PERMISSIONS) as _))?;
         }
         if let Some(at) = self.mtime_ns.and_then(time_of) {
             file.set_times(std::fs::FileTimes::new().set_modified(at))?;
@@ -118,7 +120,7 @@ fn time_of(ns: i64) -> Option<SystemTime> {
     }
 }
 
-fn attributes_of(file: &File) -> Result<Vec<(Vec<u8>, Vec<u8>)>, Errno> {
+fn attributes_of(file: &File) -> Result<Vec<Attribute>, Errno> {
     let mut names = vec![0; MOST];
     let length = rustix::fs::flistxattr(file, names.as_mut_slice())?;
     names.truncate(length);

@@ -36,6 +36,14 @@ impl Root {
     }
 }
 
+impl Root {
+    /// The absolute path of what lies below it; of itself where that is nothing.
+    pub fn at(&self, below: &Path) -> PathBuf {
+        // `join` with nothing would leave a slash behind.
+        if below.as_os_str().is_empty() { self.path.clone() } else { self.path.join(below) }
+    }
+}
+
 /// What became of a root's path since it was last looked at.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Change {

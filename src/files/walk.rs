@@ -87,7 +87,7 @@ impl Iterator for Walk {
                 match here(&self.root.folder, &below) {
                     Ok(here) => self.here = Some(here),
                     Err(error) => {
-                        return Some(Found::Unreadable(self.root.path.join(below), error));
+                        return Some(Found::Unreadable(self.root.at(&below), error));
                     }
                 }
                 continue;

@@ -48,12 +48,7 @@ struct Place {
 
 impl Place {
     fn path(&self) -> PathBuf {
-        // `join` with nothing would leave a slash behind.
-        if self.below.as_os_str().is_empty() {
-            self.root.path.clone()
-        } else {
-            self.root.path.join(&self.below)
-        }
+        self.root.at(&self.below)
     }
 }
 
@@ -111,7 +106,7 @@ impl Watches {
     /// # Errors
     /// When the descriptor fails, or no more watches may be had.
     pub fn read(&mut self, mut take: impl FnMut(News)) -> io::Result<()> {
-        let mut buffer = [MaybeUninit::<u8>::uninit(); 1 << 16];
+        let mut buffer = vec![MaybeUninit::<u8>::uninit(); 1 << 16];
         let mut came = Vec::new();
         let mut reader = inotify::Reader::new(&self.descriptor, &mut buffer);
         loop {

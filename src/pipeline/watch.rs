@@ -103,7 +103,7 @@ pub(super) async fn watch(
                         watcher = start().await;
                     }
                     let compared = scan_all(roots, scanner, &mut stop).await;
-                    let hears_all = watcher.as_ref().is_some_and(|watcher| watcher.hears_all());
+                    let hears_all = watcher.as_ref().is_some_and(kernel::Watcher::hears_all);
                     let full = compared.is_ok() && hears_all;
                     tell_failed(compared, &scanner.monitor);
                     let pause = if full { times.rescan } else { times.poll };

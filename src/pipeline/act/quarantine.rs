@@ -195,50 +195,13 @@ impl Quarantine {
         let place = self.place(item)?;
         // The way back stands in the manifest before the file moves.
         self.manifest_of(item).note(placement, &stat, &Kept::of(&file, &stat))?;
-        match self.hold(&mut file, &place, item) {
+        match hold(&mut file, &place, item) {
             Ok(()) => {}
             Err(Held::Changed) => return Ok(CopiedIn::OtherBytes),
             Err(Held::Failed(error)) => return Err(error),
         }
         pass("copied");
         Ok(CopiedIn::Ready(Ready { entry, file, stat }))
-    }
-
-    /// Sees to it that the quarantine holds these bytes in a file of its own, which nobody else
-    /// has a name or a descriptor of.
-    fn hold(&self, from: &mut File, place: &Entry, item: ItemId) -> Result<(), Held> {
-        let stat = place.stat().map_err(io_error("can't look at", &place.path))?;
-        if let Some(stat) = stat {
-            if hash_of(place).map_err(io_error("can't read", &place.path))? != Some(item) {
-                return Err(MoveError::Corrupt(place.path.clone()).into());
-            }
-            if is_ours_alone(&stat) {
-                return Ok(());
-            }
-            // Versions before this one moved the upload itself here, to which its uploader may
-            // have kept a link: a new file takes its place.
-        }
-        let copy = match copy_of(from, &place.folder, item) {
-            Ok(copy) => copy,
-            Err(CopyError::OtherBytes) => return Err(Held::Changed),
-            Err(CopyError::Io(error)) => {
-                return Err(io_error("can't copy to", &place.path)(error).into());
-            }
-        };
-        rustix::fs::fchmod(&copy.file, Mode::from_raw_mode(EVIDENCE))
-            .map_err(|errno| io_error("can't protect", &place.path)(errno.into()))?;
-        if stat.is_some() {
-            let aside =
-                place.beside(random_name()).map_err(io_error("can't reach", &place.path))?;
-            copy.name_it(&aside.name).map_err(io_error("can't place", &aside.path))?;
-            // Both names are ours: the one is replaced by the other in one step.
-            return std::fs::rename(&aside.path, &place.path)
-                .map_err(io_error("can't place", &place.path))
-                .and_then(|()| sync_folder_of(&place.path))
-                .map_err(Held::Failed);
-        }
-        copy.name_it(&place.name).map_err(io_error("can't place", &place.path))?;
-        Ok(())
     }
 
     /// Where an upload may stand for the moment between leaving its path and being deleted: in a
@@ -334,7 +297,7 @@ impl Quarantine {
             put_wrong_back(&aside, &back)?;
             return Ok(Finished::PutBack);
         }
-        match self.hold(&mut file, &self.place(item)?, item) {
+        match hold(&mut file, &self.place(item)?, item) {
             Ok(()) => {}
             Err(Held::Changed) => return Err(MoveError::Missing(item)),
             Err(Held::Failed(error)) => return Err(error),
@@ -369,7 +332,7 @@ impl Quarantine {
         if hash_of_file(&mut file).map_err(io_error("can't read", &old.path))? != placement.item {
             return Ok(false);
         }
-        match self.hold(&mut file, &self.place(placement.item)?, placement.item) {
+        match hold(&mut file, &self.place(placement.item)?, placement.item) {
             Ok(()) => {}
             Err(Held::Changed) => return Ok(false),
             Err(Held::Failed(error)) => return Err(error),
@@ -470,6 +433,42 @@ impl Quarantine {
         }
         Ok(deleted)
     }
+}
+
+/// Sees to it that the quarantine holds these bytes in a file of its own, which nobody else
+/// has a name or a descriptor of.
+fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<(), Held> {
+    let stat = place.stat().map_err(io_error("can't look at", &place.path))?;
+    if let Some(stat) = stat {
+        if hash_of(place).map_err(io_error("can't read", &place.path))? != Some(item) {
+            return Err(MoveError::Corrupt(place.path.clone()).into());
+        }
+        if is_ours_alone(&stat) {
+            return Ok(());
+        }
+        // Versions before this one moved the upload itself here, to which its uploader may
+        // have kept a link: a new file takes its place.
+    }
+    let copy = match copy_of(from, &place.folder, item) {
+        Ok(copy) => copy,
+        Err(CopyError::OtherBytes) => return Err(Held::Changed),
+        Err(CopyError::Io(error)) => {
+            return Err(io_error("can't copy to", &place.path)(error).into());
+        }
+    };
+    rustix::fs::fchmod(&copy.file, Mode::from_raw_mode(EVIDENCE))
+        .map_err(|errno| io_error("can't protect", &place.path)(errno.into()))?;
+    if stat.is_some() {
+        let aside = place.beside(random_name()).map_err(io_error("can't reach", &place.path))?;
+        copy.name_it(&aside.name).map_err(io_error("can't place", &aside.path))?;
+        // Both names are ours: the one is replaced by the other in one step.
+        return std::fs::rename(&aside.path, &place.path)
+            .map_err(io_error("can't place", &place.path))
+            .and_then(|()| sync_folder_of(&place.path))
+            .map_err(Held::Failed);
+    }
+    copy.name_it(&place.name).map_err(io_error("can't place", &place.path))?;
+    Ok(())
 }
 
 /// What became of one file.

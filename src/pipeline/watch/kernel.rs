@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
@@ -100,6 +101,11 @@ fn listen(mut watches: Watches, ended: &OwnedFd, news: &mpsc::Sender<Heard>, ove
         match poll(&mut ready, None) {
             Ok(_) if !ready[1].revents().is_empty() => return,
             Ok(_) | Err(Errno::INTR) => {}
+            // So poll(2) says that this process may have no descriptors at the moment.
+            Err(Errno::INVAL | Errno::NOMEM) => {
+                std::thread::sleep(Duration::from_millis(100));
+                continue;
+            }
             Err(errno) => {
                 // The queue is full only of what leads to a scan anyway.
                 let _ = news.try_send(Err(errno.to_string()));

@@ -107,7 +107,7 @@ impl Bench {
         self.quarantine.put_back(&self.roots, &placement)
     }
 
-    fn begun(&self, at: &Path, file: &Path) -> Move {
+    fn begun(at: &Path, file: &Path) -> Move {
         let meta = std::fs::metadata(file).expect("there");
         Move { placement: 1, path: at.to_owned(), device: meta.dev(), inode: meta.ino() }
     }
@@ -309,7 +309,7 @@ fn an_interrupted_removal_goes_on_from_what_the_database_says() {
             bench.uploads.join(".modtool-1")
         };
         // Before it left its path.
-        let begun = bench.begun(&aside, &path);
+        let begun = Bench::begun(&aside, &path);
         assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::NotBegun);
         assert!(exists(&path));
         // After: with and without the copy in the quarantine.
@@ -324,7 +324,7 @@ fn an_interrupted_removal_goes_on_from_what_the_database_says() {
         bench.quarantine.forget(item).expect("forgotten");
         // Written to in that moment: it goes back, beside what took its name.
         std::fs::write(&aside, b"other bytes").expect("written");
-        let begun = bench.begun(&aside, &aside);
+        let begun = Bench::begun(&aside, &aside);
         assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::PutBack);
         assert_eq!(names(&bench.uploads).len(), 2, "{:?}", names(&bench.uploads));
         for name in names(&bench.uploads) {
