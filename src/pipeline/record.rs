@@ -64,7 +64,9 @@ impl Recorder {
     }
 
     fn tally(&self, one: &Judged, recorded: &Recorded) {
-        count(&self.monitor.judged);
+        // The same bytes again were judged before.
+        let counter = if recorded.repeat { &self.monitor.passed } else { &self.monitor.judged };
+        count(counter);
         if recorded.outcome > Outcome::Allow {
             count(&self.monitor.flagged);
         }
