@@ -95,7 +95,7 @@ pub(super) async fn run(args: EraseArgs, config: &Config) -> anyhow::Result<Exit
     let unfinished = store.unfinished_moves_of(item).await?;
     // Files first: should this be interrupted, the item is still known and the command can be
     // given again.
-    let files = pipeline::erase_files(&config.quarantine(), item, &erasable, &unfinished);
+    let files = pipeline::erase_files(&config.quarantine(), &erasable, &unfinished);
     if let Some((path, why)) = files.failed.first() {
         bail!(
             "{}: {}; nothing was erased from the database, so this can be tried again",

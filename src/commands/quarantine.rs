@@ -214,7 +214,7 @@ pub(super) async fn purge(args: &PurgeArgs, config: &Config) -> anyhow::Result<E
         }
         return Ok(ExitCode::Clean);
     }
-    let bytes: u64 = old.iter().map(|one| one.bytes).sum();
+    let bytes: u64 = old.iter().map(|one| one.placement.bytes).sum();
     if !json {
         table(&mut out, &["item", "since", "why", "bytes", "path"], &rows(&old))?;
         writeln!(out, "{} files, {} KiB: deleted for ever", old.len(), bytes.div_ceil(1024))?;
@@ -275,7 +275,7 @@ fn rows(quarantined: &[Quarantined]) -> Vec<Vec<String>> {
             one.placement.item.short(),
             ago(one.since),
             why(one),
-            one.bytes.to_string(),
+            one.placement.bytes.to_string(),
             escape_path(&one.placement.sighting.path),
         ]
     };
@@ -286,7 +286,7 @@ fn json_of(one: &Quarantined) -> Value {
     let mut object = path_json("path", &one.placement.sighting.path);
     let decided = one.placement.decided.as_ref();
     object.insert("item".into(), one.placement.item.to_string().into());
-    object.insert("bytes".into(), one.bytes.into());
+    object.insert("bytes".into(), one.placement.bytes.into());
     object.insert("since".into(), rfc3339(one.since).into());
     object.insert("state".into(), one.placement.state.as_str().into());
     object.insert("wanted".into(), one.placement.wanted.as_str().into());

@@ -168,10 +168,10 @@ impl Roots {
     /// any more without a link.
     ///
     /// # Errors
-    /// When the folder is there and can't be opened.
+    /// When the root is not there (unmounted?), or the folder is there and can't be opened.
     pub fn entry(&self, sighting: &Sighting) -> io::Result<Option<Entry>> {
-        let reach = || self.entry_in(sighting, Folder::folder);
-        match reach() {
+        self.root(&sighting.root)?;
+        match self.entry_in(sighting, Folder::folder) {
             Ok(entry) => Ok(Some(entry)),
             Err(error) => nothing_or(error),
         }

@@ -36,8 +36,11 @@ const LISTENS: WatchFlags = WatchFlags::CREATE
 pub struct Watches {
     descriptor: OwnedFd,
     watched: HashMap<i32, Place>,
-    /// Folders that could not be watched, with why; the latest first lines of a log are enough.
+    /// Folders that could not be watched, with why.
     pub unwatched: Vec<(PathBuf, io::Error)>,
+    /// Whether this user may have no more watches (`fs.inotify.max_user_watches`): then only scans
+    /// see what comes into other folders.
+    pub exhausted: bool,
 }
 
 #[derive(Debug, Clone)]
@@ -59,28 +62,25 @@ impl Watches {
     /// When this user may have no more of them (`fs.inotify.max_user_instances`).
     pub fn new() -> io::Result<Self> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { descriptor, watched: HashMap::new(), unwatched: Vec::new() })
+        Ok(Self { descriptor, watched: HashMap::new(), unwatched: Vec::new(), exhausted: false })
     }
 
     /// Watches a folder and everything below it. What can't be watched is noted in
-    /// [`Watches::unwatched`]: the scans see to it.
-    ///
-    /// # Errors
-    /// `ENOSPC` when this user may have no more watches (`fs.inotify.max_user_watches`).
-    pub fn add(&mut self, root: &Arc<Root>, below: &Path) -> io::Result<()> {
+    /// [`Watches::unwatched`] or [`Watches::exhausted`]: the scans see to it.
+    pub fn add(&mut self, root: &Arc<Root>, below: &Path) {
         let mut folders = vec![below.to_owned()];
         while let Some(below) = folders.pop() {
             match self.add_one(root, &below) {
                 Ok(deeper) => folders.extend(deeper.into_iter().map(|name| below.join(name))),
                 Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSPC) => {
-                    return Err(error);
+                    self.exhausted = true;
+                    return;
                 }
                 // It went away again, or became a link.
                 Err(error) if is_gone(&error) => {}
-                Err(error) => self.unwatched.push((root.path.join(&below), error)),
+                Err(error) => self.unwatched.push((root.at(&below), error)),
             }
         }
-        Ok(())
     }
 
     /// Watches one folder; answers the names of those in it. First the watch, then the look: what
@@ -104,7 +104,7 @@ impl Watches {
     /// more; what it could not is told as [`News::Overflow`] by the caller.
     ///
     /// # Errors
-    /// When the descriptor fails, or no more watches may be had.
+    /// When the descriptor fails.
     pub fn read(&mut self, mut take: impl FnMut(News)) -> io::Result<()> {
         let mut buffer = vec![MaybeUninit::<u8>::uninit(); 1 << 16];
         let mut came = Vec::new();
@@ -124,52 +124,47 @@ impl Watches {
             }
         }
         for (watch, events, name) in came {
-            if let Some(news) = self.news(watch, events, name.as_deref())? {
+            if let Some(news) = self.news(watch, events, name.as_deref()) {
                 take(news);
             }
         }
         Ok(())
     }
 
-    fn news(
-        &mut self,
-        watch: i32,
-        events: ReadFlags,
-        name: Option<&OsStr>,
-    ) -> io::Result<Option<News>> {
+    fn news(&mut self, watch: i32, events: ReadFlags, name: Option<&OsStr>) -> Option<News> {
         if events.contains(ReadFlags::QUEUE_OVERFLOW) {
-            return Ok(Some(News::Overflow));
+            return Some(News::Overflow);
         }
         if events.contains(ReadFlags::IGNORED) {
             self.watched.remove(&watch);
-            return Ok(None);
+            return None;
         }
-        let Some(place) = self.watched.get(&watch).cloned() else { return Ok(None) };
+        let place = self.watched.get(&watch).cloned()?;
         let own = ReadFlags::DELETE_SELF | ReadFlags::MOVE_SELF | ReadFlags::UNMOUNT;
         if events.intersects(own) {
-            return Ok(place.below.as_os_str().is_empty().then_some(News::RootMoved));
+            return place.below.as_os_str().is_empty().then_some(News::RootMoved);
         }
-        let Some(name) = name else { return Ok(None) };
+        let name = name?;
         let below = place.below.join(name);
         if events.contains(ReadFlags::ISDIR) {
             if events.contains(ReadFlags::MOVED_FROM) {
                 self.forget(&place.root, &below);
-                return Ok(None);
+                return None;
             }
             if !events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
-                return Ok(None);
+                return None;
             }
-            self.add(&place.root, &below)?;
-            return Ok(Some(News::Folder(place.path().join(name))));
+            self.add(&place.root, &below);
+            return Some(News::Folder(place.path().join(name)));
         }
         let path = place.path().join(name);
-        Ok(if events.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
+        if events.intersects(ReadFlags::CLOSE_WRITE | ReadFlags::MOVED_TO) {
             Some(News::Closed(path))
         } else if events.intersects(ReadFlags::CREATE | ReadFlags::MODIFY | ReadFlags::ATTRIB) {
             Some(News::Changed(path))
         } else {
             None
-        })
+        }
     }
 
     /// A folder was renamed away: its watches would go on under the old name.
@@ -233,7 +228,7 @@ mod tests {
         std::fs::create_dir_all(path.join("outside")).expect("made");
         let root = Arc::new(Root::open(&path.join("up")).expect("opened"));
         let mut watches = Watches::new().expect("inotify");
-        watches.add(&root, Path::new("")).expect("watched");
+        watches.add(&root, Path::new(""));
         Bench { _dir: dir, path, root, watches }
     }
 
@@ -281,8 +276,8 @@ mod tests {
         std::os::unix::fs::symlink("../outside", up.join("sub")).expect("linked");
         let before = bench.watches.count();
         let root = Arc::clone(&bench.root);
-        bench.watches.add(&root, Path::new("sub")).expect("nothing to watch");
-        bench.watches.add(&root, Path::new("sub/deep")).expect("nothing to watch");
+        bench.watches.add(&root, Path::new("sub"));
+        bench.watches.add(&root, Path::new("sub/deep"));
         assert!(bench.watches.count() <= before);
         std::fs::write(bench.path.join("outside/deep/x"), b"x").expect("written");
         std::fs::write(up.join("y"), b"x").expect("written");

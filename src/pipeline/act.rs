@@ -380,20 +380,15 @@ pub fn lock_moves(quarantine: &Path, patience: Duration) -> Result<Option<MoveLo
 /// Deletes the bytes of an item where it was seen, in the quarantine, and wherever an interrupted
 /// move left them. A file that holds other bytes is left alone. Again is no harm. To be called
 /// under the lock of [`lock_moves`].
-pub fn erase_files(
-    quarantine: &Path,
-    item: ItemId,
-    erasable: &Erasable,
-    unfinished: &[Move],
-) -> ErasedFiles {
-    let quarantine = Quarantine::at(quarantine.to_owned());
+pub fn erase_files(quarantine: &Path, erasable: &Erasable, unfinished: &[Move]) -> ErasedFiles {
+    let (quarantine, item) = (Quarantine::at(quarantine.to_owned()), erasable.item);
     let (mut erased, roots) = (ErasedFiles::default(), Roots::default());
     for sighting in &erasable.sightings {
-        erase_one(&quarantine, item, &sighting.path, roots.entry(sighting), &mut erased);
+        erase_one(&quarantine, erasable, &sighting.path, roots.entry(sighting), &mut erased);
     }
     let left = erased.left.len();
     for sighting in &erasable.earlier {
-        erase_one(&quarantine, item, &sighting.path, roots.entry(sighting), &mut erased);
+        erase_one(&quarantine, erasable, &sighting.path, roots.entry(sighting), &mut erased);
     }
     // That other bytes lie where it was before is no news.
     erased.left.truncate(left);
@@ -405,7 +400,7 @@ pub fn erase_files(
             }
             None => Entry::without_links(&begun.path).map(Some),
         };
-        erase_one(&quarantine, item, &begun.path, entry, &mut erased);
+        erase_one(&quarantine, erasable, &begun.path, entry, &mut erased);
     }
     let place = quarantine.place_of(item);
     let forgotten = quarantine.holds(item).and_then(|held| {
@@ -421,7 +416,7 @@ pub fn erase_files(
 
 fn erase_one(
     quarantine: &Quarantine,
-    item: ItemId,
+    erasable: &Erasable,
     path: &Path,
     entry: std::io::Result<Option<Entry>>,
     erased: &mut ErasedFiles,
@@ -430,12 +425,14 @@ fn erase_one(
         Ok(Some(entry)) => entry,
         // Its folder is gone, or has become a link: nothing of ours is behind it.
         Ok(None) => return,
+        // So is its whole watched folder.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return,
         Err(error) => {
             erased.failed.push((path.to_owned(), error.to_string()));
             return;
         }
     };
-    match quarantine.delete_if(&entry, item) {
+    match quarantine.delete_if(&entry, erasable.item, erasable.bytes) {
         Ok(Deleted::Yes) => erased.deleted += 1,
         Ok(Deleted::WasGone) => {}
         Ok(Deleted::OtherBytes) => erased.left.push(path.to_owned()),

@@ -22,6 +22,8 @@ pub struct Erasable {
     pub item: ItemId,
     /// Its number, which the tombstone keeps.
     pub number: i64,
+    /// How many bytes it has.
+    pub bytes: u64,
     /// Where its bytes lie, as far as is known.
     pub sightings: Vec<Sighting>,
     /// Where they lay before or were to be put back, and may lie again.
@@ -76,7 +78,7 @@ impl Store {
         let read = async {
             let mut reader = self.readers.acquire().await?;
             let row = sqlx::query(
-                "SELECT i.id, (SELECT count(*) FROM decisions AS d WHERE d.item = i.id) AS decisions,
+                "SELECT i.id, i.bytes, (SELECT count(*) FROM decisions AS d WHERE d.item = i.id) AS decisions,
                         EXISTS (SELECT 1 FROM placements AS p
                                 WHERE p.item = i.id AND p.state = 'quarantined') AS quarantined
                  FROM items AS i WHERE i.hash = ?",
@@ -104,6 +106,7 @@ impl Store {
             Ok(Some(Erasable {
                 item,
                 number,
+                bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
                 sightings,
                 earlier,
                 quarantined: row.try_get("quarantined")?,

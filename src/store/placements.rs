@@ -30,6 +30,8 @@ pub struct Placement {
     pub id: i64,
     /// What the bytes must be.
     pub item: ItemId,
+    /// And how many.
+    pub bytes: u64,
     /// Where the file lies, or lay.
     pub sighting: Sighting,
     /// Where it should be.
@@ -57,8 +59,6 @@ pub struct Quarantined {
     pub since: Timestamp,
     /// The standing decision on its task.
     pub decision: Option<Action>,
-    /// Bytes of the file.
-    pub bytes: u64,
     /// Why it could not be moved, if so.
     pub problem: Option<String>,
     /// What a restore could not give back, if so.
@@ -355,6 +355,7 @@ fn placement_of(row: &SqliteRow) -> Result<Placement, RowError> {
     Ok(Placement {
         id: row.try_get("id")?,
         item: item_of(row.try_get("hash")?)?,
+        bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
         sighting: Sighting {
             path: path_of(row.try_get("path")?),
             root: path_of(row.try_get("root")?),
@@ -372,12 +373,10 @@ fn placement_of(row: &SqliteRow) -> Result<Placement, RowError> {
 fn quarantined_of(row: &SqliteRow) -> Result<Quarantined, RowError> {
     let changed_at: Option<i64> = row.try_get("changed_at")?;
     let action: Option<String> = row.try_get("action")?;
-    let bytes: i64 = row.try_get("bytes")?;
     Ok(Quarantined {
         placement: placement_of(row)?,
         since: Timestamp(changed_at.unwrap_or(row.try_get("asked_at")?)),
         decision: action.as_deref().and_then(Action::parse),
-        bytes: bytes.unsigned_abs(),
         problem: row.try_get("problem")?,
         note: row.try_get("note")?,
     })

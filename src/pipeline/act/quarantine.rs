@@ -189,7 +189,10 @@ impl Quarantine {
         let Some(entry) = reached else { return Ok(CopiedIn::Gone) };
         let opened = entry.open().map_err(io_error("can't open", path))?;
         let Some((mut file, stat)) = opened else { return Ok(CopiedIn::Gone) };
-        if hash_of_file(&mut file).map_err(io_error("can't read", path))? != item {
+        // A larger file is not even read: it could be of any size.
+        if stat.file.size != placement.bytes
+            || hash_of_file(&mut file).map_err(io_error("can't read", path))? != item
+        {
             return Ok(CopiedIn::OtherBytes);
         }
         let place = self.place(item)?;
@@ -242,7 +245,9 @@ impl Quarantine {
         }
         pass("taken");
         let stands = aside.stat().map_err(io_error("can't look at", &aside.path))?;
-        let is_it = stands.is_some_and(|stat| stat.identity == ready.stat.identity);
+        let is_it = stands.is_some_and(|stat| {
+            stat.identity == ready.stat.identity && stat.file.size == ready.stat.file.size
+        });
         let mut unchanged = || hash_of_file(&mut ready.file).map(|found| found == item);
         if !is_it || !unchanged().map_err(io_error("can't read", &path))? {
             put_wrong_back(aside, &ready.entry)?;
@@ -291,8 +296,10 @@ impl Quarantine {
             });
         }
         let opened = aside.open().map_err(io_error("can't open", &aside.path))?;
-        let Some((mut file, _)) = opened else { return Ok(Finished::NotBegun) };
-        if hash_of_file(&mut file).map_err(io_error("can't read", &aside.path))? != item {
+        let Some((mut file, stat)) = opened else { return Ok(Finished::NotBegun) };
+        if stat.file.size != placement.bytes
+            || hash_of_file(&mut file).map_err(io_error("can't read", &aside.path))? != item
+        {
             let back = at_path.ok_or(MoveError::Missing(item))?;
             put_wrong_back(&aside, &back)?;
             return Ok(Finished::PutBack);
@@ -357,9 +364,11 @@ impl Quarantine {
     ) -> Result<Option<String>, MoveError> {
         let (item, path) = (placement.item, placement.sighting.path.as_path());
         let entry = entry_for_return(roots, &placement.sighting)?;
-        if entry.stat().map_err(io_error("can't look at", path))?.is_some() {
+        if let Some(stat) = entry.stat().map_err(io_error("can't look at", path))? {
             // Put back before, or never really gone.
-            let found = hash_of(&entry).map_err(io_error("can't read", path))?;
+            let alike = stat.file.size == placement.bytes;
+            let found = if alike { hash_of(&entry) } else { Ok(None) };
+            let found = found.map_err(io_error("can't read", path))?;
             return if found == Some(item) { Ok(None) } else { Err(MoveError::Taken(path.into())) };
         }
         let place = self.place(item)?;
@@ -391,14 +400,21 @@ impl Quarantine {
     }
 
     /// Deletes a file if it holds these bytes.
-    pub(super) fn delete_if(&self, entry: &Entry, item: ItemId) -> Result<Deleted, MoveError> {
+    pub(super) fn delete_if(
+        &self,
+        entry: &Entry,
+        item: ItemId,
+        bytes: u64,
+    ) -> Result<Deleted, MoveError> {
         let path = &entry.path;
         let opened = entry.open().map_err(io_error("can't open", path))?;
         let Some((mut file, stat)) = opened else {
             let other = entry.stat().map_err(io_error("can't look at", path))?.is_some();
             return Ok(if other { Deleted::OtherBytes } else { Deleted::WasGone });
         };
-        if hash_of_file(&mut file).map_err(io_error("can't read", path))? != item {
+        if stat.file.size != bytes
+            || hash_of_file(&mut file).map_err(io_error("can't read", path))? != item
+        {
             return Ok(Deleted::OtherBytes);
         }
         let asides = self.asides_of(entry, &stat)?;
@@ -511,6 +527,8 @@ fn put_wrong_back(aside: &Entry, entry: &Entry) -> Result<(), MoveError> {
             let mut name = entry.name.clone();
             name.push(".put-back");
             name.push(random_name());
+            // At most 255 bytes on every file system that uploads lie on.
+            let name = if name.len() > 255 { random_name() } else { name };
             let other = entry.beside(name).map_err(io_error("can't reach", &entry.path))?;
             let renamed = aside.rename_to(&other);
             renamed.map_err(|errno| io_error("can't put back", &other.path)(errno.into()))

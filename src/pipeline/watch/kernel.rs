@@ -4,6 +4,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, poll};
@@ -21,13 +22,13 @@ use super::{Heard, Overflow};
 pub(super) struct Watcher {
     /// The other end is in the thread's hands: closing this one ends it.
     _end: OwnedFd,
-    hears_all: bool,
+    hears_all: Arc<AtomicBool>,
 }
 
 impl Watcher {
     /// Whether every folder that can be read is watched.
     pub(super) fn hears_all(&self) -> bool {
-        self.hears_all
+        self.hears_all.load(Ordering::Relaxed)
     }
 }
 
@@ -43,16 +44,19 @@ pub(super) async fn start(
     let (news, overflow) = (news.clone(), Arc::clone(overflow));
     let (ready_out, ready) = oneshot::channel();
     let (ended, end) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC).ok()?;
+    let hears_all = Arc::new(AtomicBool::new(true));
+    let shared = Arc::clone(&hears_all);
     std::thread::spawn(move || {
         let opened = Watches::new().and_then(|mut watches| {
-            let complete = add_all(&mut watches, &held, &paths)?;
-            Ok((watches, complete))
+            add_all(&mut watches, &held, &paths)?;
+            Ok(watches)
         });
         match opened {
-            Ok((watches, complete)) => {
+            Ok(watches) => {
+                note_exhausted(&watches, &shared);
                 // Nobody waits any more only when the run has ended.
-                let _ = ready_out.send(Ok(complete));
-                listen(watches, &ended, &news, &overflow);
+                let _ = ready_out.send(Ok(()));
+                listen(watches, &shared, &ended, &news, &overflow);
             }
             Err(error) => {
                 let _ = ready_out.send(Err(error));
@@ -60,7 +64,7 @@ pub(super) async fn start(
         }
     });
     match ready.await.ok()? {
-        Ok(hears_all) => Some(Watcher { _end: end, hears_all }),
+        Ok(()) => Some(Watcher { _end: end, hears_all }),
         Err(error) => {
             let hint = "the folders are scanned every few seconds instead";
             warn!(%error, hint, "can't watch by events");
@@ -69,33 +73,40 @@ pub(super) async fn start(
     }
 }
 
-/// Watches all roots; answers whether there were enough watches. Folders that can't be read are
-/// told; the scans see to them.
-fn add_all(watches: &mut Watches, held: &Roots, paths: &[PathBuf]) -> io::Result<bool> {
-    let mut complete = true;
+/// Watches all roots. Folders that can't be read are told; the scans see to them.
+fn add_all(watches: &mut Watches, held: &Roots, paths: &[PathBuf]) -> io::Result<()> {
     for path in paths {
-        match watches.add(&held.root(path)?, Path::new("")) {
-            Ok(()) => {}
-            Err(error) if Errno::from_io_error(&error) == Some(Errno::NOSPC) => {
-                let hint = "raise fs.inotify.max_user_watches; the folders are scanned every few \
-                            seconds meanwhile";
-                warn!(folders = watches.count(), hint, "can't watch every folder by events");
-                complete = false;
-                break;
-            }
-            Err(error) => return Err(error),
-        }
+        watches.add(&held.root(path)?, Path::new(""));
     }
-    for (folder, error) in watches.unwatched.drain(..) {
-        warn!(folder = %escape_path(&folder), %error, "can't watch this folder by events");
-    }
+    tell_unwatched(watches);
     if watches.count() == 0 {
         return Err(io::Error::other("no folder can be watched (is /proc there?)"));
     }
-    Ok(complete)
+    Ok(())
 }
 
-fn listen(mut watches: Watches, ended: &OwnedFd, news: &mpsc::Sender<Heard>, overflow: &Overflow) {
+fn tell_unwatched(watches: &mut Watches) {
+    for (folder, error) in watches.unwatched.drain(..) {
+        warn!(folder = %escape_path(&folder), %error, "can't watch this folder by events");
+    }
+}
+
+/// Notes, and says the first time, that there are folders that nothing is heard of.
+fn note_exhausted(watches: &Watches, hears_all: &AtomicBool) {
+    if watches.exhausted && hears_all.swap(false, Ordering::Relaxed) {
+        let hint = "raise fs.inotify.max_user_watches; the folders are scanned every few seconds \
+                    meanwhile";
+        warn!(folders = watches.count(), hint, "can't watch every folder by events");
+    }
+}
+
+fn listen(
+    mut watches: Watches,
+    hears_all: &AtomicBool,
+    ended: &OwnedFd,
+    news: &mpsc::Sender<Heard>,
+    overflow: &Overflow,
+) {
     loop {
         let mut ready = [PollFd::new(&watches, PollFlags::IN), PollFd::new(ended, PollFlags::IN)];
         match poll(&mut ready, None) {
@@ -120,9 +131,8 @@ fn listen(mut watches: Watches, ended: &OwnedFd, news: &mpsc::Sender<Heard>, ove
                 }
             }
         });
-        for (folder, error) in watches.unwatched.drain(..) {
-            warn!(folder = %escape_path(&folder), %error, "can't watch this folder by events");
-        }
+        tell_unwatched(&mut watches);
+        note_exhausted(&watches, hears_all);
         if let Err(error) = read {
             let _ = news.try_send(Err(error.to_string()));
             overflow.tell();

@@ -70,6 +70,7 @@ impl Bench {
         Placement {
             id,
             item: ItemId::of_bytes(bytes),
+            bytes: bytes.len() as u64,
             sighting: Sighting { path: path.to_owned(), root: self.uploads.clone() },
             wanted,
             state,
@@ -365,7 +366,7 @@ fn erasing_clears_whole_and_half_copies_and_leaves_other_bytes() {
     let path = bench.upload("a.png", b"bytes");
     let delete = |path: &Path| {
         let entry = Entry::without_links(path).expect("reached");
-        bench.quarantine.delete_if(&entry, item).expect("looked")
+        bench.quarantine.delete_if(&entry, item, 5).expect("looked")
     };
     assert!(matches!(delete(&path), Deleted::Yes));
     assert!(matches!(delete(&path), Deleted::WasGone));
