@@ -10,6 +10,7 @@ mod beneath;
 mod folder;
 mod fresh;
 mod kept;
+mod leased;
 mod named;
 mod read;
 mod roots;

@@ -13,7 +13,7 @@ use rustix::io::Errno;
 
 use crate::moderation::FileStat;
 
-use super::beneath;
+use super::{beneath, leased};
 
 /// What a file or folder is, however it is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -172,16 +172,31 @@ impl Folder {
     /// opened. `None` when there is none, or a link is on the way.
     ///
     /// # Errors
-    /// When it is there and can't be opened.
+    /// When it is there and can't be opened; `EAGAIN` when somebody holds a lease on it and it
+    /// should be tried again.
     pub fn open(&self, below: &Path) -> io::Result<Option<(File, Stat)>> {
         // NONBLOCK, so that a pipe put there can't hang us.
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = match beneath::open(self.as_fd(), below, flags) {
             Ok(descriptor) => File::from(descriptor),
+            // Somebody holds a lease on it.
+            Err(Errno::AGAIN) => return self.open_leased(below),
             // A socket, or a device without a driver.
             Err(errno) if leads_nowhere(errno) || errno == Errno::NXIO => return Ok(None),
             Err(errno) => return Err(errno.into()),
         };
+        let stat = Stat::of_open(&file)?;
+        Ok((stat.kind == Kind::File).then_some((file, stat)))
+    }
+
+    /// The same for a file that is opened only after a wait.
+    fn open_leased(&self, below: &Path) -> io::Result<Option<(File, Stat)>> {
+        let place = beneath::open(self.as_fd(), below, beneath::path_only())?;
+        let stat = Stat::of_open(&place)?;
+        if stat.kind != Kind::File {
+            return Ok(None);
+        }
+        let file = leased::open(place, stat.identity)?;
         let stat = Stat::of_open(&file)?;
         Ok((stat.kind == Kind::File).then_some((file, stat)))
     }
@@ -295,8 +310,7 @@ impl Entry {
         self.folder.open(Path::new(&self.name))
     }
 
-    /// Renames what stands here, and never over anything. Both folders are on the disk when it
-    /// returns.
+    /// Renames what stands here, and never over anything. [`Entry::sync_with`] comes after.
     ///
     /// # Errors
     /// `EEXIST` when the other name is taken, `EXDEV` across file systems, and whatever else the
@@ -313,8 +327,33 @@ impl Entry {
             }
             other => other?,
         }
-        let synced = from.sync().and_then(|()| to.sync());
-        synced.map_err(|error| Errno::from_io_error(&error).unwrap_or(Errno::IO))
+        Ok(())
+    }
+
+    /// The same to a name that nobody can guess, or in a folder of ours, so that nothing can be
+    /// there: also on file systems that have neither such a rename nor a second name for files
+    /// of others.
+    ///
+    /// # Errors
+    /// As [`Entry::rename_to`].
+    pub fn rename_to_fresh(&self, other: &Self) -> Result<(), Errno> {
+        let (from, to) = (&self.folder, &other.folder);
+        let flags = RenameFlags::NOREPLACE;
+        match rustix::fs::renameat_with(from, &*self.name, to, &*other.name, flags) {
+            Err(Errno::INVAL | Errno::NOSYS) => {
+                rustix::fs::renameat(from, &*self.name, to, &*other.name)
+            }
+            other => other,
+        }
+    }
+
+    /// Writes this folder and the other's to the disk after a rename.
+    ///
+    /// # Errors
+    /// When the disk fails, or there are no descriptors left; the rename was made all the same.
+    pub fn sync_with(&self, other: &Self) -> io::Result<()> {
+        self.folder.sync()?;
+        other.folder.sync()
     }
 
     /// Takes the name away; `false` when it was gone.

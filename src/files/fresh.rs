@@ -93,6 +93,7 @@ impl NewFile {
         }
         let Some(own) = &self.name else { return Err(Errno::NOENT.into()) };
         let from = self.folder.entry(own, Path::new(own))?;
+        // The folder is synced when the file has its name.
         Ok(from.rename_to(&self.folder.entry(name, Path::new(name))?)?)
     }
 
@@ -145,9 +146,48 @@ pub fn copy_of(from: &mut File, folder: &Folder, item: ItemId) -> Result<NewFile
     let mut new = NewFile::in_folder(folder)?;
     from.rewind()?;
     if !reflinked(&new.file, from) {
-        io::copy(from, &mut new.file)?;
+        let stat = rustix::fs::fstat(&*from).map_err(io::Error::from)?;
+        refuse_without_room(folder, stat.st_blocks.unsigned_abs().saturating_mul(512))?;
+        copy_data(from, &mut new.file, stat.st_size.unsigned_abs())?;
     }
     if hash_of_file(&mut new.file)? == item { Ok(new) } else { Err(CopyError::OtherBytes) }
+}
+
+/// A copy leaves so much room for the database, which lies on the same disk more often than not.
+const RESERVE: u64 = 64 << 20;
+
+fn refuse_without_room(folder: &Folder, bytes: u64) -> io::Result<()> {
+    let disk = rustix::fs::fstatvfs(folder)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    // A disk that is smaller than that altogether is somebody's choice.
+    let reserve = RESERVE.min(disk.f_blocks.saturating_mul(disk.f_frsize) / 16);
+    if bytes.saturating_add(reserve) > free {
+        return Err(io::ErrorKind::StorageFull.into());
+    }
+    Ok(())
+}
+
+/// Copies what is data and leaves holes: a file that takes no room must not fill the disk.
+fn copy_data(from: &mut File, to: &mut File, size: u64) -> io::Result<()> {
+    use rustix::fs::SeekFrom;
+    let mut at = 0;
+    while at < size {
+        let (start, end) = match rustix::fs::seek(&*from, SeekFrom::Data(at)) {
+            Ok(start) => (start, rustix::fs::seek(&*from, SeekFrom::Hole(start))?),
+            // Only holes are left.
+            Err(Errno::NXIO) => break,
+            // A file system that knows no holes.
+            Err(_) => (at, size),
+        };
+        from.seek(io::SeekFrom::Start(start))?;
+        to.seek(io::SeekFrom::Start(start))?;
+        let copied = io::copy(&mut (&mut *from).take(end - start), to)?;
+        if copied == 0 {
+            break;
+        }
+        at = start + copied;
+    }
+    to.set_len(size)
 }
 
 #[cfg(target_os = "linux")]
@@ -265,6 +305,29 @@ mod tests {
         assert_eq!(std::fs::read(dir.path().join("b")).expect("there"), b"bytes");
         let entry = folder.entry(OsStr::new("b"), Path::new("b")).expect("there");
         assert_eq!(hash_of(&entry).expect("read"), Some(ItemId::of_bytes(b"bytes")));
+    }
+
+    #[test]
+    fn holes_stay_holes() {
+        use std::os::unix::fs::MetadataExt as _;
+        let dir = tempfile::tempdir().expect("a temporary folder");
+        let folder = Folder::of_ours(dir.path()).expect("there");
+        let mut from = File::options()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .open(dir.path().join("a"))
+            .expect("made");
+        for at in [1 << 20, 40 << 20] {
+            from.seek(io::SeekFrom::Start(at)).expect("moved");
+            from.write_all(b"data").expect("written");
+        }
+        from.set_len(64 << 20).expect("grown");
+        let item = hash_of_file(&mut from).expect("hashed");
+        let copy = copy_of(&mut from, &folder, item).expect("copied");
+        let meta = copy.file.metadata().expect("told");
+        assert_eq!(meta.len(), 64 << 20);
+        assert!(meta.blocks() * 512 < 8 << 20, "{} bytes on the disk", meta.blocks() * 512);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::folder::Stat;
 /// among them) are never kept: a file comes back without rights that it does not need.
 const PREFIX: &[u8] = b"user.";
 const ACCESS_LIST: &[u8] = b"system.posix_acl_access";
-/// More than this is no note that a site keeps with an upload.
+/// The most that the system lists, or holds in one attribute (xattr(7)); and the most that is kept
+/// of a file in all: more is no note that a site keeps with an upload.
 const MOST: usize = 64 << 10;
 
 /// Permissions that come back: never set-user-id, set-group-id or sticky.
@@ -34,6 +35,8 @@ pub struct Kept {
     pub mtime_ns: Option<i64>,
     /// Names and values.
     pub attributes: Vec<Attribute>,
+    /// Attributes that are too much to keep, or could not be read.
+    pub lost: u32,
 }
 
 /// What could not be given back.
@@ -42,7 +45,7 @@ pub struct NotKept {
     /// The user and group that it belonged to.
     pub owner: Option<(u32, u32)>,
     /// Attributes or the access list.
-    pub attributes: usize,
+    pub attributes: u32,
 }
 
 impl NotKept {
@@ -65,8 +68,7 @@ impl Kept {
             owner: Some((stat.owner, stat.group)),
             mode: Some(stat.mode & PERMISSIONS),
             mtime_ns: Some(stat.file.mtime_ns),
-            // A file system without attributes has none to keep.
-            attributes: attributes_of(file).unwrap_or_default(),
+            ..attributes_of(file)
         }
     }
 
@@ -75,7 +77,7 @@ impl Kept {
     /// # Errors
     /// When permissions or times can't be set.
     pub fn give_to(&self, file: &File) -> io::Result<NotKept> {
-        let mut lost = NotKept::default();
+        let mut lost = NotKept { attributes: self.lost, owner: None };
         for (name, value) in &self.attributes {
             if rustix::fs::fsetxattr(file, name.as_slice(), value, XattrFlags::empty()).is_err() {
                 lost.attributes += 1;
@@ -120,19 +122,30 @@ fn time_of(ns: i64) -> Option<SystemTime> {
     }
 }
 
-fn attributes_of(file: &File) -> Result<Vec<Attribute>, Errno> {
+/// The attributes that are kept, and how many are not.
+fn attributes_of(file: &File) -> Kept {
+    let mut kept = Kept::default();
     let mut names = vec![0; MOST];
-    let length = rustix::fs::flistxattr(file, names.as_mut_slice())?;
-    names.truncate(length);
-    let mut kept = Vec::new();
+    match rustix::fs::flistxattr(file, names.as_mut_slice()) {
+        Ok(length) => names.truncate(length),
+        // A file system without attributes has none to keep.
+        Err(Errno::OPNOTSUPP) => return kept,
+        Err(_) => return Kept { lost: 1, ..kept },
+    }
+    let mut room = MOST;
     let wanted = |name: &&[u8]| name.starts_with(PREFIX) || *name == ACCESS_LIST;
     for name in names.split(|byte| *byte == 0).filter(wanted) {
-        let mut value = vec![0; MOST];
-        let length = rustix::fs::fgetxattr(file, name, value.as_mut_slice())?;
-        value.truncate(length);
-        kept.push((name.to_owned(), value));
+        let mut value = vec![0; room];
+        match rustix::fs::fgetxattr(file, name, value.as_mut_slice()) {
+            Ok(length) if name.len() + length <= room => {
+                value.truncate(length);
+                room -= name.len() + length;
+                kept.attributes.push((name.to_owned(), value));
+            }
+            Ok(_) | Err(_) => kept.lost += 1,
+        }
     }
-    Ok(kept)
+    kept
 }
 
 #[cfg(test)]
@@ -165,10 +178,7 @@ mod tests {
         kept.give_to(&to).expect("given");
         assert_eq!(Stat::of_open(&to).expect("told").file.mtime_ns, 1_000_000_123_456_789);
         if set.is_ok() {
-            assert_eq!(
-                attributes_of(&to).expect("listed"),
-                [(b"user.note".to_vec(), b"x".to_vec())]
-            );
+            assert_eq!(attributes_of(&to).attributes, [(b"user.note".to_vec(), b"x".to_vec())]);
         }
     }
 

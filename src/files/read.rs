@@ -15,6 +15,10 @@ use super::roots::{Roots, is_starved};
 /// So many of the first bytes say whether a file is a picture.
 const FIRST: u64 = 64;
 
+/// No more than this is read of a file, 4 GiB: about four seconds of hashing. What is larger than
+/// the limit for pictures is hashed so far, because people remove by hash.
+const MOST_READ: u64 = 4 << 30;
+
 /// What one reading of a file gave. Each stat is that of the descriptor that was read.
 #[derive(Debug)]
 pub enum Reading {
@@ -50,6 +54,8 @@ pub enum Reading {
     },
     /// It is gone, no regular file (any more), or a link is on the way.
     Gone,
+    /// Somebody holds a lease on it (fcntl(2)) and has not given it up yet: to be tried again.
+    Busy,
     /// This process lacks what reading takes (descriptors, memory): no fault of the file.
     Starved {
         /// What the system says.
@@ -90,6 +96,9 @@ fn failed(error: &io::Error, stat: Option<Stat>) -> Reading {
     if is_starved(error) {
         return Reading::Starved { why };
     }
+    if error.kind() == io::ErrorKind::WouldBlock {
+        return Reading::Busy;
+    }
     match (Errno::from_io_error(error), stat) {
         (Some(Errno::NOENT), _) | (_, None) => Reading::Gone,
         (_, Some(stat)) if stat.kind != Kind::File => Reading::Gone,
@@ -108,6 +117,12 @@ fn read_open(
     (&mut file).take(FIRST).read_to_end(&mut bytes)?;
     if !is_picture(&bytes) {
         return Ok(Reading::NoPicture { stat });
+    }
+    if stat.file.size > MOST_READ.max(limit) {
+        // It may be all holes, and take hours to read.
+        let size = stat.file.size >> 30;
+        let why = format!("{size} GiB, which is more than is read of a file");
+        return Ok(Reading::Unreadable { why, stat });
     }
     (&mut file).take(limit.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
     let mut hasher = Sha256::new();
@@ -215,6 +230,17 @@ mod tests {
             panic!("too large")
         };
         assert_eq!(item, ItemId::of_bytes(&bytes));
+    }
+
+    #[test]
+    fn a_file_of_any_size_takes_no_time() {
+        let bench = bench();
+        let a = bench.write("a", b"");
+        let file = File::options().write(true).open(&a.path).expect("opened");
+        // ext4 takes less than 16 TiB, tmpfs less than its size allows: any file system takes this.
+        file.set_len(1 << 40).expect("grown");
+        let read = bench.roots.read(&a, 1 << 20, |_| true);
+        assert!(matches!(read, Reading::Unreadable { .. }), "{read:?}");
     }
 
     #[test]

@@ -149,9 +149,15 @@ impl Watches {
         if events.contains(ReadFlags::ISDIR) {
             if events.contains(ReadFlags::MOVED_FROM) {
                 self.forget(&place.root, &below);
+                // Two folders that are exchanged in one step: another one is there already.
+                self.add(&place.root, &below);
                 return None;
             }
-            if !events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO) {
+            let came = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
+            // Its permissions changed: it may be one that could not be watched before.
+            let changed =
+                events.contains(ReadFlags::ATTRIB) && !self.is_watched(&place.root, &below);
+            if !came && !changed {
                 return None;
             }
             self.add(&place.root, &below);
@@ -165,6 +171,10 @@ impl Watches {
         } else {
             None
         }
+    }
+
+    fn is_watched(&self, root: &Arc<Root>, below: &Path) -> bool {
+        self.watched.values().any(|place| Arc::ptr_eq(&place.root, root) && place.below == below)
     }
 
     /// A folder was renamed away: its watches would go on under the old name.
@@ -265,6 +275,30 @@ mod tests {
         assert!(!told.contains(&News::Closed(up.join("new/c"))), "{told:?}");
         std::fs::rename(&up, bench.path.join("moved")).expect("renamed");
         bench.until(&News::RootMoved);
+    }
+
+    #[test]
+    fn folders_that_are_exchanged_or_become_readable_are_watched() {
+        let mut bench = bench();
+        let up = bench.path.join("up");
+        std::fs::create_dir(up.join("other")).expect("made");
+        bench.until(&News::Folder(up.join("other")));
+        let flags = rustix::fs::RenameFlags::EXCHANGE;
+        let (cwd, sub) = (rustix::fs::CWD, up.join("sub"));
+        rustix::fs::renameat_with(cwd, &sub, cwd, up.join("other"), flags).expect("exchanged");
+        bench.until(&News::Folder(sub.clone()));
+        for name in ["sub/a", "other/b"] {
+            std::fs::write(up.join(name), b"x").expect("written");
+            bench.until(&News::Closed(up.join(name)));
+        }
+        // As if it could not be watched when it came.
+        let root = Arc::clone(&bench.root);
+        bench.watches.forget(&root, Path::new("sub"));
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
+        std::fs::set_permissions(&sub, mode).expect("set");
+        bench.until(&News::Folder(sub.clone()));
+        std::fs::write(sub.join("c"), b"x").expect("written");
+        bench.until(&News::Closed(sub.join("c")));
     }
 
     #[test]

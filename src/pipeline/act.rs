@@ -238,10 +238,7 @@ impl Actor {
     async fn remove(&self, placement: &Placement) -> Result<Moved, Trouble> {
         match self.finish(placement).await? {
             Some(Finished::Removed) => return Ok(Moved::Done(None)),
-            Some(Finished::PutBack) => {
-                self.forget_unless_needed(placement).await?;
-                return Ok(Moved::Lost(OTHER_BYTES));
-            }
+            Some(Finished::PutBack) => return self.missed(placement, OTHER_BYTES).await,
             Some(Finished::NotBegun) => self.store.end_move(placement.id).await?,
             None => {}
         }
@@ -251,15 +248,27 @@ impl Actor {
             CopiedIn::Gone => {
                 let moving = placement.clone();
                 let there = self.blocking(move |quarantine| quarantine.take_over(&moving)).await?;
-                Ok(if there {
-                    Moved::Done(None)
-                } else {
-                    Moved::Lost("the file is gone; nothing to remove")
-                })
+                if there {
+                    return Ok(Moved::Done(None));
+                }
+                self.missed(placement, "the file is gone; nothing to remove").await
             }
-            CopiedIn::OtherBytes => Ok(Moved::Lost(OTHER_BYTES)),
+            CopiedIn::OtherBytes => self.missed(placement, OTHER_BYTES).await,
             CopiedIn::Ready(ready) => self.take_away(placement, ready).await,
         }
+    }
+
+    /// There is nothing to remove; but a file of the same bytes that was removed from this path
+    /// before still lies in the quarantine, and is what the placement is about then.
+    async fn missed(&self, placement: &Placement, why: &'static str) -> Result<Moved, Trouble> {
+        let (item, path) = (placement.item, placement.sighting.path.clone());
+        let held = self.blocking(move |quarantine| quarantine.holds_from(item, &path)).await?;
+        Ok(if held { Moved::Done(None) } else { Moved::Lost(why) })
+    }
+
+    /// Deletes a copy that was made for an attempt which failed: the next one makes it anew.
+    async fn give_up(&self, placement: &Placement, copied: bool) -> Result<(), Trouble> {
+        if copied { self.forget_unless_needed(placement).await } else { Ok(()) }
     }
 
     /// The quarantine holds its bytes: the upload leaves its path. Where it stands meanwhile is
@@ -287,14 +296,13 @@ impl Actor {
             match taken {
                 TakenAway::Gone => return Ok(Moved::Done(None)),
                 TakenAway::OtherBytes => {
-                    self.forget_unless_needed(placement).await?;
-                    return Ok(Moved::Lost(OTHER_BYTES));
+                    self.give_up(placement, ready.copied).await?;
+                    return self.missed(placement, OTHER_BYTES).await;
                 }
                 TakenAway::OtherDevice => {}
                 TakenAway::Refused(error) => {
                     self.store.end_move(placement.id).await?;
-                    // The next attempt copies it anew; nobody else should find it there meanwhile.
-                    self.forget_unless_needed(placement).await?;
+                    self.give_up(placement, ready.copied).await?;
                     return Err(error.into());
                 }
             }
@@ -305,17 +313,13 @@ impl Actor {
 
     /// A file goes back to its path, and the quarantine forgets it unless others need its bytes.
     async fn restore(&self, placement: &Placement) -> Result<Moved, Trouble> {
-        match self.finish(placement).await? {
-            Some(Finished::NotBegun) if placement.state == Place::InPlace => {
-                // The removal was undone before the file left its path.
-                self.forget_unless_needed(placement).await?;
-                return Ok(Moved::Done(None));
-            }
-            Some(Finished::PutBack) => return Ok(Moved::Lost(OTHER_BYTES)),
-            _ => {}
+        if self.finish(placement).await? == Some(Finished::PutBack) {
+            return Ok(Moved::Lost(OTHER_BYTES));
         }
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
         let lost = self.blocking(move |quarantine| quarantine.put_back(&roots, &moving)).await?;
+        let (item, path) = (placement.item, placement.sighting.path.clone());
+        self.blocking(move |quarantine| quarantine.forget_path(item, &path)).await?;
         self.forget_unless_needed(placement).await?;
         Ok(Moved::Done(lost))
     }
@@ -384,23 +388,21 @@ pub fn erase_files(quarantine: &Path, erasable: &Erasable, unfinished: &[Move]) 
     let (quarantine, item) = (Quarantine::at(quarantine.to_owned()), erasable.item);
     let (mut erased, roots) = (ErasedFiles::default(), Roots::default());
     for sighting in &erasable.sightings {
-        erase_one(&quarantine, erasable, &sighting.path, roots.entry(sighting), &mut erased);
+        erase_one(&quarantine, erasable, &sighting.path, entry(&roots, sighting), &mut erased);
     }
     let left = erased.left.len();
     for sighting in &erasable.earlier {
-        erase_one(&quarantine, erasable, &sighting.path, roots.entry(sighting), &mut erased);
+        erase_one(&quarantine, erasable, &sighting.path, entry(&roots, sighting), &mut erased);
     }
     // That other bytes lie where it was before is no news.
     erased.left.truncate(left);
-    for begun in unfinished {
+    // What stands in the quarantine itself is cleared with it.
+    for begun in unfinished.iter().filter(|begun| !quarantine.contains(&begun.path)) {
         let mut seen = erasable.sightings.iter().chain(&erasable.earlier);
-        let entry = match seen.find(|seen| begun.path.starts_with(&seen.root)) {
-            Some(Sighting { root, .. }) => {
-                roots.entry(&Sighting { path: begun.path.clone(), root: root.clone() })
-            }
-            None => Entry::without_links(&begun.path).map(Some),
-        };
-        erase_one(&quarantine, erasable, &begun.path, entry, &mut erased);
+        let root = seen.find(|seen| begun.path.starts_with(&seen.root)).map(|seen| &seen.root);
+        let root = root.unwrap_or(&begun.path).clone();
+        let stands = entry(&roots, &Sighting { path: begun.path.clone(), root });
+        erase_one(&quarantine, erasable, &begun.path, stands, &mut erased);
     }
     let place = quarantine.place_of(item);
     let forgotten = quarantine.holds(item).and_then(|held| {
@@ -412,6 +414,15 @@ pub fn erase_files(quarantine: &Path, erasable: &Erasable, unfinished: &[Move]) 
         Err(error) => erased.failed.push((place, chain(&error))),
     }
     erased
+}
+
+/// Beneath its root, or where a person named the place that it was restored to.
+fn entry(roots: &Roots, sighting: &Sighting) -> std::io::Result<Option<Entry>> {
+    if sighting.path.starts_with(&sighting.root) && sighting.path != sighting.root {
+        roots.entry(sighting)
+    } else {
+        Entry::without_links(&sighting.path).map(Some)
+    }
 }
 
 fn erase_one(

@@ -84,7 +84,9 @@ impl Preparer {
         let limit = self.decoders.limits().file_bytes;
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
         let (item, stat, content) = match self.reading(&sighting, limit, is_picture)? {
-            Reading::Whole { stat, .. } if self.is_being_moved(&sighting, &stat) => {
+            Reading::Whole { item, stat, .. } | Reading::TooLarge { item, stat }
+                if self.is_being_moved(&sighting, &stat, item) =>
+            {
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
@@ -111,7 +113,7 @@ impl Preparer {
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
-            Reading::Changed { .. } => {
+            Reading::Changed { .. } | Reading::Busy => {
                 self.tell(Feedback::Again(sighting));
                 return None;
             }
@@ -121,14 +123,15 @@ impl Preparer {
 
     /// Whether this very file is one that is being removed and stands here for a moment. Its name
     /// only says whether that is worth asking: an uploader can choose it, and is judged then.
-    fn is_being_moved(&self, sighting: &Sighting, stat: &Stat) -> bool {
+    fn is_being_moved(&self, sighting: &Sighting, stat: &Stat, item: ItemId) -> bool {
         let name = sighting.path.file_name().unwrap_or_default().as_encoded_bytes();
         let Some((store, runtime)) = &self.store else { return false };
         if !name.starts_with(TEMPORARY.as_bytes()) {
             return false;
         }
         let Identity { device, inode } = stat.identity;
-        let asked = runtime.block_on(store.is_being_moved(&sighting.path, device, inode));
+        let asked = store.is_being_moved(&sighting.path, device, inode, item);
+        let asked = runtime.block_on(asked);
         // When in doubt it is judged.
         asked.unwrap_or(false)
     }

@@ -1,6 +1,6 @@
 //! Compares a folder with the store and hands on what was not judged yet, or has changed.
 
-use std::collections::HashSet;
+use std::collections::HashMap;
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -20,22 +20,24 @@ use super::settle::{Candidate, Hint};
 const BATCH: usize = 256;
 
 /// Files that turned out to be no pictures, so that a rescan does not open them again.
-/// Eight bytes a file: the hash of path and stat.
+/// Sixteen bytes a path: its hash, and that of its latest stat.
 #[derive(Debug, Default)]
 pub(super) struct NoPictures {
     hasher: RandomState,
-    known: Mutex<HashSet<u64>>,
+    known: Mutex<HashMap<u64, u64>>,
 }
 
 impl NoPictures {
+    /// Answers whether the path was not known before.
     pub(super) fn insert(&self, path: &Path, stat: FileStat) -> bool {
-        let hash = self.hasher.hash_one((path, stat));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(hash)
+        let (path, stat) = (self.hasher.hash_one(path), self.hasher.hash_one(stat));
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path, stat).is_none()
     }
 
     fn contains(&self, path: &Path, stat: FileStat) -> bool {
-        let hash = self.hasher.hash_one((path, stat));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).contains(&hash)
+        let (path, stat) = (self.hasher.hash_one(path), self.hasher.hash_one(stat));
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        known.get(&path) == Some(&stat)
     }
 }
 

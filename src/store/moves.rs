@@ -75,24 +75,32 @@ impl Store {
         read.map_err(|source| self.sql(source))
     }
 
-    /// Whether this very file, at this path, is one that is being removed.
+    /// Whether this very file, at this path, is one that is being removed, and still holds the
+    /// bytes that it is removed for.
     pub async fn is_being_moved(
         &self,
         path: &Path,
         device: u64,
         inode: u64,
+        item: ItemId,
     ) -> Result<bool, StoreError> {
-        let row = sqlx::query("SELECT 1 FROM moves WHERE path = ? AND device = ? AND inode = ?")
-            .bind(path_bytes(path))
-            .bind(device.cast_signed())
-            .bind(inode.cast_signed())
-            .fetch_optional(&self.readers)
-            .await
-            .map_err(|source| self.sql(source))?;
+        let row = sqlx::query(
+            "SELECT 1 FROM moves AS m JOIN placements AS p ON p.id = m.placement
+             JOIN items AS i ON i.id = p.item
+             WHERE m.path = ? AND m.device = ? AND m.inode = ? AND i.hash = ?",
+        )
+        .bind(path_bytes(path))
+        .bind(device.cast_signed())
+        .bind(inode.cast_signed())
+        .bind(item.as_bytes().as_slice())
+        .fetch_optional(&self.readers)
+        .await
+        .map_err(|source| self.sql(source))?;
         Ok(row.is_some())
     }
 
-    /// Whether another path needs the bytes of this item that lie in the quarantine. To be asked
+    /// Whether another path needs the bytes of this item that lie in the quarantine: they lie there
+    /// for it, or an interrupted removal may have taken them from it. To be asked
     /// under the lock of whoever moves files, right before a copy is deleted.
     pub async fn is_needed_by_others(
         &self,
@@ -102,7 +110,8 @@ impl Store {
         let read = async {
             let row = sqlx::query(
                 "SELECT EXISTS (SELECT 1 FROM placements AS p JOIN items AS i ON i.id = p.item
-                 WHERE i.hash = ? AND p.id <> ? AND p.state = 'quarantined')",
+                 WHERE i.hash = ? AND p.id <> ? AND (p.state = 'quarantined'
+                     OR EXISTS (SELECT 1 FROM moves AS m WHERE m.placement = p.id)))",
             )
             .bind(item.as_bytes().as_slice())
             .bind(placement)

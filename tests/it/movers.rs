@@ -206,6 +206,26 @@ async fn one_stopped_at_each_step_while_another_moves_the_same_bytes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_an_interrupted_removal_took_is_kept_until_it_is_back() {
+    let scene = Scene::new().await;
+    for step in ["taken", "unlinked"] {
+        scene.again();
+        let mut command = scene.mover(&["rescore"]);
+        command.env("MODTOOL_END_AT", step);
+        assert!(Running::start(command).ended(PATIENCE).code().is_none(), "ended when {step}");
+        let path = scene.workspace.uploads().join("in/b.jpg");
+        assert!(!path.exists(), "{step}");
+        // Its removal is undone, and its twins go back before it does.
+        run(scene.mover(&["queue", "undo", "--reviewer", "ana"])).expect_code(0);
+        for twin in ["uploads/in/a.jpg", "uploads/in/c.jpg"] {
+            run(scene.mover(&["restore", twin]));
+        }
+        scene.ends_well(step).await;
+        assert_eq!(fs::read(&path).expect("it is back"), bytes(), "{step}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn one_ended_at_each_step_is_gone_on_with_by_the_next() {
     let scene = Scene::new().await;
     let mut ends = 0;

@@ -6,10 +6,10 @@
 //! compared with what was read, and only then deleted. *Back*: a new file is made where the
 //! upload was, and gets its name when it is whole.
 //!
-//! `quarantine/ab/abcd…` holds the bytes with this SHA-256, the [`Manifest`] beside it where they
+//! `quarantine/ab/abcd…` holds the bytes with this SHA-256, [`Manifests`] beside it where they
 //! came from. `quarantine/incoming/` holds, for moments, what is on its way.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -27,7 +27,7 @@ use crate::moderation::escape::escape_path;
 use crate::moderation::{ItemId, Sighting};
 use crate::store::{Move, Placement};
 
-use super::manifest::Manifest;
+use super::manifest::Manifests;
 use super::steps::pass;
 
 /// Nobody writes to what lies in the quarantine, its owner included.
@@ -95,6 +95,8 @@ pub(super) struct Ready {
     file: File,
     /// As it was before its bytes were copied.
     pub(super) stat: Stat,
+    /// Whether the copy was made for this attempt; else it was there before.
+    pub(super) copied: bool,
 }
 
 /// How the attempt to take an upload away ended.
@@ -154,14 +156,19 @@ impl Quarantine {
         }
     }
 
+    /// Whether a path lies in the quarantine.
+    pub(super) fn contains(&self, path: &Path) -> bool {
+        path.starts_with(&self.folder)
+    }
+
     /// Where the bytes of an item lie in the quarantine.
     pub(super) fn place_of(&self, item: ItemId) -> PathBuf {
         let name = item.to_string();
         self.folder.join(&name[..2]).join(name)
     }
 
-    fn manifest_of(&self, item: ItemId) -> Manifest {
-        Manifest::beside(&self.place_of(item), item)
+    fn manifests(&self, item: ItemId) -> Manifests {
+        Manifests::beside(&self.place_of(item), item)
     }
 
     /// The item's place, in a folder that is there.
@@ -197,14 +204,14 @@ impl Quarantine {
         }
         let place = self.place(item)?;
         // The way back stands in the manifest before the file moves.
-        self.manifest_of(item).note(placement, &stat, &Kept::of(&file, &stat))?;
-        match hold(&mut file, &place, item) {
-            Ok(()) => {}
+        self.manifests(item).note(placement, &stat, &Kept::of(&file, &stat))?;
+        let copied = match hold(&mut file, &place, item) {
+            Ok(copied) => copied,
             Err(Held::Changed) => return Ok(CopiedIn::OtherBytes),
             Err(Held::Failed(error)) => return Err(error),
-        }
+        };
         pass("copied");
-        Ok(CopiedIn::Ready(Ready { entry, file, stat }))
+        Ok(CopiedIn::Ready(Ready { entry, file, stat, copied }))
     }
 
     /// Where an upload may stand for the moment between leaving its path and being deleted: in a
@@ -234,7 +241,7 @@ impl Quarantine {
         item: ItemId,
     ) -> Result<TakenAway, MoveError> {
         let path = ready.entry.path.clone();
-        match ready.entry.rename_to(aside) {
+        match ready.entry.rename_to_fresh(aside) {
             Ok(()) => {}
             Err(Errno::XDEV) => return Ok(TakenAway::OtherDevice),
             Err(Errno::NOENT) => return Ok(TakenAway::Gone),
@@ -244,6 +251,8 @@ impl Quarantine {
             }
         }
         pass("taken");
+        // Whatever fails from here on is found again by what the database says.
+        ready.entry.sync_with(aside).map_err(io_error("can't sync the folder of", &path))?;
         let stands = aside.stat().map_err(io_error("can't look at", &aside.path))?;
         let is_it = stands.is_some_and(|stat| {
             stat.identity == ready.stat.identity && stat.file.size == ready.stat.file.size
@@ -280,8 +289,7 @@ impl Quarantine {
             let stands = aside.stat().map_err(io_error("can't look at", &aside.path))?.is_some();
             if own && stands {
                 // It was interrupted before what was taken was compared.
-                let back = at_path.ok_or(MoveError::Missing(item))?;
-                put_wrong_back(&aside, &back)?;
+                put_wrong_back(&aside, &entry_for_return(roots, &placement.sighting)?)?;
                 return Ok(Finished::PutBack);
             }
             let whole = hash_of(&self.place(item)?).map_err(io_error("can't read", path))?;
@@ -300,12 +308,11 @@ impl Quarantine {
         if stat.file.size != placement.bytes
             || hash_of_file(&mut file).map_err(io_error("can't read", &aside.path))? != item
         {
-            let back = at_path.ok_or(MoveError::Missing(item))?;
-            put_wrong_back(&aside, &back)?;
+            put_wrong_back(&aside, &entry_for_return(roots, &placement.sighting)?)?;
             return Ok(Finished::PutBack);
         }
         match hold(&mut file, &self.place(item)?, item) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Held::Changed) => return Err(MoveError::Missing(item)),
             Err(Held::Failed(error)) => return Err(error),
         }
@@ -340,12 +347,23 @@ impl Quarantine {
             return Ok(false);
         }
         match hold(&mut file, &self.place(placement.item)?, placement.item) {
-            Ok(()) => {}
+            Ok(_) => {}
             Err(Held::Changed) => return Ok(false),
             Err(Held::Failed(error)) => return Err(error),
         }
         old.unlink().map_err(io_error("can't delete", &old.path))?;
         Ok(true)
+    }
+
+    /// Whether the quarantine holds the file of this path from an earlier removal: the same bytes
+    /// came there again and went again.
+    pub(super) fn holds_from(&self, item: ItemId, path: &Path) -> Result<bool, MoveError> {
+        Ok(self.manifests(item).lists(path) && self.holds(item)?)
+    }
+
+    /// The file of this path is back; what others of the same bytes need stays.
+    pub(super) fn forget_path(&self, item: ItemId, path: &Path) -> Result<(), MoveError> {
+        self.manifests(item).delete(path)
     }
 
     /// Whether the quarantine holds the bytes of an item.
@@ -379,7 +397,7 @@ impl Quarantine {
             Err(CopyError::OtherBytes) => return Err(MoveError::Corrupt(place.path)),
             Err(CopyError::Io(error)) => return Err(io_error("can't copy to", path)(error)),
         };
-        let lost = self.manifest_of(item).kept(path).give_to(&copy.file);
+        let lost = self.manifests(item).kept(path).give_to(&copy.file);
         let lost = lost.map_err(io_error("can't set the permissions of", path))?;
         copy.name_it(&entry.name).map_err(|error| match Errno::from_io_error(&error) {
             Some(Errno::EXIST) => MoveError::Taken(path.to_owned()),
@@ -393,7 +411,7 @@ impl Quarantine {
     pub(super) fn forget(&self, item: ItemId) -> Result<(), MoveError> {
         let place = self.place(item)?;
         place.unlink().map_err(io_error("can't remove", &place.path))?;
-        self.manifest_of(item).delete()?;
+        self.manifests(item).delete_all()?;
         sync_folder_of(&place.path)?;
         pass("forgotten");
         Ok(())
@@ -419,7 +437,7 @@ impl Quarantine {
         }
         let asides = self.asides_of(entry, &stat)?;
         let entry = entry.beside(entry.name.clone()).map_err(io_error("can't reach", path))?;
-        let mut ready = Ready { entry, file, stat };
+        let mut ready = Ready { entry, file, stat, copied: false };
         for aside in asides {
             return match Self::take_away(&mut ready, &aside, item)? {
                 TakenAway::OtherDevice => continue,
@@ -431,36 +449,41 @@ impl Quarantine {
         Err(io_error("can't delete", path)(Errno::XDEV.into()))
     }
 
-    /// Deletes what interrupted moves of an item left in `incoming/`: whole copies, and half ones,
-    /// which have names of their own there. To be called under the lock, when nothing of this
+    /// Deletes what interrupted moves of an item left in `incoming/` and beside its place: whole
+    /// copies, and half ones, which have names of their own there. To be called under the lock, when nothing of this
     /// item is under way.
     pub(super) fn clear_incoming(&self, item: ItemId) -> Result<u64, MoveError> {
         let incoming = self.incoming()?;
-        let folder = Folder::of_ours(&incoming).map_err(io_error("can't open", &incoming))?;
         let mut deleted = 0;
-        for name in folder.names().map_err(io_error("can't list", &incoming))? {
-            let name = name.map_err(io_error("can't list", &incoming))?;
+        for name in names_in(&incoming)? {
             let entry = own_entry(&incoming.join(&name))?;
-            let half = name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes());
-            if half || hash_of(&entry).map_err(io_error("can't read", &entry.path))? == Some(item) {
+            if is_temporary(&name)
+                || hash_of(&entry).map_err(io_error("can't read", &entry.path))? == Some(item)
+            {
                 deleted +=
                     u64::from(entry.unlink().map_err(io_error("can't delete", &entry.path))?);
             }
+        }
+        let place = self.place(item)?;
+        let beside = place.path.parent().unwrap_or(&self.folder);
+        for name in names_in(beside)?.iter().filter(|name| is_temporary(name)) {
+            let entry = own_entry(&beside.join(name))?;
+            deleted += u64::from(entry.unlink().map_err(io_error("can't delete", &entry.path))?);
         }
         Ok(deleted)
     }
 }
 
 /// Sees to it that the quarantine holds these bytes in a file of its own, which nobody else
-/// has a name or a descriptor of.
-fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<(), Held> {
+/// has a name or a descriptor of. Answers whether it did not hold them before.
+fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<bool, Held> {
     let stat = place.stat().map_err(io_error("can't look at", &place.path))?;
     if let Some(stat) = stat {
         if hash_of(place).map_err(io_error("can't read", &place.path))? != Some(item) {
             return Err(MoveError::Corrupt(place.path.clone()).into());
         }
         if is_ours_alone(&stat) {
-            return Ok(());
+            return Ok(false);
         }
         // Versions before this one moved the upload itself here, to which its uploader may
         // have kept a link: a new file takes its place.
@@ -478,13 +501,12 @@ fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<(), Held> {
         let aside = place.beside(random_name()).map_err(io_error("can't reach", &place.path))?;
         copy.name_it(&aside.name).map_err(io_error("can't place", &aside.path))?;
         // Both names are ours: the one is replaced by the other in one step.
-        return std::fs::rename(&aside.path, &place.path)
-            .map_err(io_error("can't place", &place.path))
-            .and_then(|()| sync_folder_of(&place.path))
-            .map_err(Held::Failed);
+        std::fs::rename(&aside.path, &place.path).map_err(io_error("can't place", &place.path))?;
+        sync_folder_of(&place.path)?;
+        return Ok(false);
     }
     copy.name_it(&place.name).map_err(io_error("can't place", &place.path))?;
-    Ok(())
+    Ok(true)
 }
 
 /// What became of one file.
@@ -521,20 +543,22 @@ fn entry_for_return(roots: &Roots, sighting: &Sighting) -> Result<Entry, MoveErr
 /// What was taken is not what was to be taken: it goes back under its name, or, where that was
 /// taken meanwhile, under one that says where it comes from.
 fn put_wrong_back(aside: &Entry, entry: &Entry) -> Result<(), MoveError> {
+    let failed = |path: &Path, errno: Errno| io_error("can't put back", path)(errno.into());
     match aside.rename_to(entry) {
-        Ok(()) => Ok(()),
-        Err(Errno::EXIST) => {
+        Ok(()) => {}
+        // Taken; or a file system that can't rename without replacing.
+        Err(Errno::EXIST | Errno::PERM) => {
             let mut name = entry.name.clone();
             name.push(".put-back");
             name.push(random_name());
             // At most 255 bytes on every file system that uploads lie on.
             let name = if name.len() > 255 { random_name() } else { name };
             let other = entry.beside(name).map_err(io_error("can't reach", &entry.path))?;
-            let renamed = aside.rename_to(&other);
-            renamed.map_err(|errno| io_error("can't put back", &other.path)(errno.into()))
+            aside.rename_to_fresh(&other).map_err(|errno| failed(&other.path, errno))?;
         }
-        Err(errno) => Err(io_error("can't put back", &entry.path)(errno.into())),
+        Err(errno) => return Err(failed(&entry.path, errno)),
     }
+    aside.sync_with(entry).map_err(io_error("can't sync the folder of", &entry.path))
 }
 
 /// A file that only this process's user can change, under one name.
@@ -548,6 +572,17 @@ fn taken_name() -> OsString {
     let mut name = OsString::from("taken");
     name.push(random_name());
     name
+}
+
+/// A copy that was being written.
+fn is_temporary(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(TEMPORARY.as_bytes())
+}
+
+fn names_in(folder: &Path) -> Result<Vec<OsString>, MoveError> {
+    let opened = Folder::of_ours(folder).map_err(io_error("can't open", folder))?;
+    let names = opened.names().and_then(Iterator::collect);
+    names.map_err(io_error("can't list", folder))
 }
 
 /// A name in a folder of ours, by its path.
