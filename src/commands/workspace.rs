@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use super::prompts::PromptMemory;
-use super::{UsageError, adapters, secret};
+use super::{UsageError, adapters, ground, secret};
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::files::{Named, Roots};
@@ -224,6 +224,7 @@ pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
         config.model,
         escape_path(&folder)
     );
+    ground::check_named(config, &folder)?;
     Ok(model::load_dir(&folder)?)
 }
 
