@@ -228,12 +228,15 @@ fn root_leaves_a_users_workspace_to_the_user() {
     fs::create_dir(&backup).expect("made");
     mode(&backup, 0o777);
     let copy = backup.join("copy.db");
-    let commands: [&[&str]; 7] = [
+    let upload = page.to_str().expect("a test's own name");
+    let commands: [&[&str]; 9] = [
         &["init"],
+        &["queue", "decide", upload, "--action", "remove"],
+        &["restore", upload],
         &["scan", "uploads"],
         &["search", "a page", "--top", "1"],
         &["quarantine"],
-        &["purge"],
+        &["purge", "--older-than", "1d"],
         &["queue", "list"],
         &["backup", copy.to_str().expect("a test's own name")],
     ];
