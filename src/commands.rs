@@ -19,6 +19,7 @@ mod ground;
 mod heat;
 mod hooks;
 mod init;
+mod inspected;
 mod labels;
 mod model;
 mod no_reports;

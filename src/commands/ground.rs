@@ -101,8 +101,7 @@ pub(super) fn leave_root_to_the_owner(options: &GlobalOptions) -> Result<(), Gro
     let user = user_name(owner.uid);
     let program = no_reports::ourselves();
     tell_user(options, &user);
-    become_account(&owner)
-        .map_err(|source| GroundError::Become { user: user.clone(), source })?;
+    become_account(&owner).map_err(|source| GroundError::Become { user: user.clone(), source })?;
     let source = no_reports::start_anew(&environment_of(&owner));
     Err(GroundError::NotStarted { user, program, source })
 }
@@ -194,13 +193,14 @@ fn untrusted(config: &Config, typed: &Path) -> Vec<Untrusted> {
     each_once(checks)
 }
 
-fn in_data_folder(config: &Config) -> [Result<(), Untrusted>; 4] {
+fn in_data_folder(config: &Config) -> [Result<(), Untrusted>; 5] {
     let data = &config.data_dir;
     [
         ground::check(data),
         ground::check_with_entries(&data.join("models"), 2),
         ground::check_with_entries(&data.join("runtime"), 1),
         ground::check_with_entries(&data.join("prompts"), 1),
+        ground::check_with_entries(&data.join("inspected"), 1),
     ]
 }
 
@@ -235,7 +235,9 @@ pub(super) fn check_roots(config: &Config, roots: &[PathBuf]) -> Result<(), Grou
         for one in &found {
             let (root, own) = (escape_path(&one.root), escape_path(&one.own));
             let how = words(one.overlap);
-            warn!("the watched folder {root} {how} {own}: an upload can become a rule of modtool's");
+            warn!(
+                "the watched folder {root} {how} {own}: an upload can become a rule of modtool's"
+            );
         }
         return Ok(());
     }
@@ -269,7 +271,7 @@ fn own_places(config: &Config) -> Vec<PathBuf> {
         vectors::folder(config),
         config.locks(),
     ]);
-    let in_data = ["models", "runtime", "prompts", "watchers"];
+    let in_data = ["models", "runtime", "prompts", "inspected", "watchers"];
     places.extend(in_data.map(|name| config.data_dir.join(name)));
     places
 }

@@ -143,9 +143,9 @@ impl Registry {
     fn claim(&self, roots: &[PathBuf], workspace: &Path) -> anyhow::Result<Claim> {
         let mut claim = Claim(Vec::new());
         for root in roots {
-            let (path, file) = self.claim_one(root, workspace).with_context(|| {
-                format!("can't write into {}", escape_path(&self.folder))
-            })?;
+            let (path, file) = self
+                .claim_one(root, workspace)
+                .with_context(|| format!("can't write into {}", escape_path(&self.folder)))?;
             claim.0.push((path, file));
         }
         Ok(claim)

@@ -52,9 +52,8 @@ struct Place {
 impl Place {
     fn of(path: &Path, mounts: &Mounts) -> Self {
         let name = real_name(path);
-        let identity = |path: &Path| {
-            fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()))
-        };
+        let identity =
+            |path: &Path| fs::symlink_metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
         let chain = name.ancestors().map(identity).collect();
         let shown = shown_at(&name, &mounts.0);
         Self { name, chain, shown }
@@ -153,7 +152,8 @@ fn shown_at(folder: &Path, mounts: &[Mount]) -> Vec<(String, PathBuf)> {
     let around = mounts.iter().filter(|mount| folder.starts_with(&mount.at));
     let itself = around.max_by_key(|mount| mount.at.as_os_str().len()).and_then(|mount| {
         let rest = folder.strip_prefix(&mount.at).ok()?;
-        let name = if rest.as_os_str().is_empty() { mount.root.clone() } else { mount.root.join(rest) };
+        let name =
+            if rest.as_os_str().is_empty() { mount.root.clone() } else { mount.root.join(rest) };
         Some((mount.device.clone(), name))
     });
     let below = mounts.iter().filter(|mount| mount.at != folder && mount.at.starts_with(folder));

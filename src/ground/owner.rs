@@ -43,10 +43,8 @@ pub fn owner_of(workspace: &Path, main: &str) -> Option<Account> {
 /// [`BecomeError`]; then nothing may be done any more, because parts of it may have happened.
 pub fn become_account(account: &Account) -> Result<(), BecomeError> {
     use nix::unistd::{Gid, Uid, getegid, geteuid, getgid, getuid, setgid, setuid};
-    let refused = |errno: nix::errno::Errno| BecomeError::Refused {
-        uid: account.uid,
-        source: errno.into(),
-    };
+    let refused =
+        |errno: nix::errno::Errno| BecomeError::Refused { uid: account.uid, source: errno.into() };
     let (uid, gid) = (Uid::from_raw(account.uid), Gid::from_raw(account.gid));
     take_groups(account, gid).map_err(refused)?;
     setgid(gid).map_err(refused)?;

@@ -152,9 +152,8 @@ impl Walk {
     }
 
     fn walk(&mut self, path: &Path) -> Result<(), Untrusted> {
-        let unreadable = |error: io::Error| {
-            Untrusted::new(path, WhyUntrusted::Unreadable(error.kind()))
-        };
+        let unreadable =
+            |error: io::Error| Untrusted::new(path, WhyUntrusted::Unreadable(error.kind()));
         let absolute = std::path::absolute(path).map_err(unreadable)?;
         let mut steps: VecDeque<Step> = steps(&absolute).collect();
         let mut real = PathBuf::from("/");
@@ -206,17 +205,15 @@ impl Walk {
             }
             open_folder = self.folder_above_with(&real, &meta)?;
         }
-        let meta = fs::symlink_metadata(&real).map_err(|error| {
-            Untrusted::new(&real, WhyUntrusted::Unreadable(error.kind()))
-        })?;
+        let meta = fs::symlink_metadata(&real)
+            .map_err(|error| Untrusted::new(&real, WhyUntrusted::Unreadable(error.kind())))?;
         self.nobody_else_writes(&real, &meta)
     }
 
     /// Whether strangers may make names in a folder above (which is then sticky).
     fn folder_above(&mut self, folder: &Path) -> Result<bool, Untrusted> {
-        let meta = fs::symlink_metadata(folder).map_err(|error| {
-            Untrusted::new(folder, WhyUntrusted::Unreadable(error.kind()))
-        })?;
+        let meta = fs::symlink_metadata(folder)
+            .map_err(|error| Untrusted::new(folder, WhyUntrusted::Unreadable(error.kind())))?;
         self.folder_above_with(folder, &meta)
     }
 

@@ -322,7 +322,9 @@ fn overlapping_folders_have_one_watcher_and_two_workspaces_are_told() {
     let mut command = other.command(&["watch"]);
     command.arg(workspace.uploads()).env("MODTOOL_DATA_DIR", workspace.data());
     let second = Running::start(command);
-    until("the second workspace judges too", PATIENCE, || (other.verdicts().len() == 1).then_some(()));
+    until("the second workspace judges too", PATIENCE, || {
+        (other.verdicts().len() == 1).then_some(())
+    });
     assert!(second.err().contains("for another workspace"), "{}", second.err());
     drop((watcher, second));
 }
@@ -385,4 +387,48 @@ fn runtime_install_runs_no_module_and_no_python_of_the_folder() {
     let named = ["runtime", "install", "--from", file, "--sha256", &hash];
     let ran = workspace.run(&named).expect_code(2);
     assert!(ran.err().contains("SHA-256"), "{}", ran.err());
+}
+
+/// `number`-th field with these bytes.
+fn field(number: u8, content: &[u8]) -> Vec<u8> {
+    let mut bytes = vec![number << 3 | 2];
+    let mut length = content.len();
+    while length >= 0x80 {
+        bytes.push(u8::try_from(length & 0x7F).expect("seven bits") | 0x80);
+        length >>= 7;
+    }
+    bytes.push(u8::try_from(length).expect("less than 128"));
+    [&bytes, content].concat()
+}
+
+/// A network that no engine may see: the project's own with one more node, whose operator no
+/// network for pictures needs.
+#[test]
+fn a_network_with_a_foreign_operator_is_refused_before_an_engine_sees_it() {
+    let workspace = Workspace::with_one_policy();
+    workspace.upload("a.png", png(&meadow(1)));
+    let source = workspace.outside().join("model");
+    fs::create_dir(&source).expect("made");
+    let built_in = Path::new(env!("CARGO_MANIFEST_DIR")).join("models/builtin");
+    for name in ["image.onnx", "text.onnx", "tokenizer.json", "model.yaml"] {
+        fs::copy(built_in.join(name), source.join(name)).expect("copied");
+    }
+    let folder = source.to_str().expect("a test's own name");
+    workspace.run(&["model", "add", folder, "--name", "good"]).expect_code(0);
+    workspace.run(&["score", "uploads/a.png", "--model", "good"]).expect_code(0);
+    let inspected = fs::read_dir(workspace.data().join("inspected")).expect("made");
+    assert_eq!(inspected.count(), 1, "it is looked through once");
+
+    // Protocol Buffers add a second field `graph` to the first.
+    let node = [field(1, b"x"), field(2, b"y"), field(4, b"ImageDecoder")].concat();
+    let image = fs::read(source.join("image.onnx")).expect("read");
+    let changed = [image, field(7, &field(1, &node))].concat();
+    fs::write(source.join("image.onnx"), changed).expect("written");
+    let description = fs::read_to_string(source.join("model.yaml")).expect("read");
+    let without_hashes: Vec<&str> =
+        description.lines().take_while(|line| !line.starts_with("files:")).collect();
+    fs::write(source.join("model.yaml"), without_hashes.join("\n") + "\n").expect("written");
+    let ran = workspace.run(&["model", "add", folder, "--name", "bad"]).expect_code(2);
+    assert!(ran.err().contains("the operator ImageDecoder"), "{}", ran.err());
+    assert!(!workspace.data().join("models/bad").exists());
 }

@@ -363,9 +363,9 @@ fn check_library(path: &Path) -> Result<(), FailureReason> {
     let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     for folder in [path.parent(), real.parent()].into_iter().flatten() {
         for beside in entries(folder) {
-            let is_one = beside.file_name().is_some_and(|name| {
-                name.as_encoded_bytes().starts_with(b"libonnxruntime")
-            });
+            let is_one = beside
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"libonnxruntime"));
             if is_one {
                 ground::check(&beside).map_err(FailureReason::Untrusted)?;
             }
