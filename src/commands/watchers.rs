@@ -50,7 +50,7 @@ pub(super) fn claim(config: &Config, roots: &[PathBuf]) -> anyhow::Result<Vec<Cl
     let folder = config.locks();
     let own = Registry::open(&folder)
         .with_context(|| format!("can't use the folder {}", escape_path(&folder)))?;
-    for (root, other) in own.overlapping(roots)? {
+    if let Some((root, other)) = own.overlapping(roots)?.first() {
         let how = match other.overlap {
             Overlap::Same => String::new(),
             Overlap::Holds => format!(", which lies in {}", escape_path(root)),

@@ -114,7 +114,7 @@ struct Mount {
     at: PathBuf,
 }
 
-/// `36 35 98:0 /root /at options…`, see proc_pid_mountinfo(5).
+/// `36 35 98:0 /root /at options…`, see `proc_pid_mountinfo(5)`.
 fn mount(line: &[u8]) -> io::Result<Mount> {
     let mut fields = line.split(|byte| *byte == b' ').skip(2);
     let mut next = || fields.next().ok_or(io::ErrorKind::InvalidData);
@@ -132,15 +132,12 @@ fn unescaped(field: &[u8]) -> PathBuf {
         let number = octal
             .and_then(|digits| std::str::from_utf8(digits).ok())
             .and_then(|digits| u8::from_str_radix(digits, 8).ok());
-        match number {
-            Some(number) => {
-                bytes.push(number);
-                rest = &behind[3..];
-            }
-            None => {
-                bytes.push(*first);
-                rest = behind;
-            }
+        if let Some(number) = number {
+            bytes.push(number);
+            rest = &behind[3..];
+        } else {
+            bytes.push(*first);
+            rest = behind;
         }
     }
     std::ffi::OsString::from_vec(bytes).into()

@@ -221,6 +221,9 @@ fn root_leaves_a_users_workspace_to_the_user() {
         return;
     }
     let workspace = workspace_of_the_owner();
+    let settings = workspace.path().join("modtool.yaml");
+    fs::write(settings, "review: {grace_seconds: 0}\n").expect("written");
+    give(&workspace.path(), OWNER);
     let page = workspace.upload("page.png", png(&page(1)));
     mode(&page, 0o666);
     as_owner(&workspace, &["scan", "uploads"]).expect_code(1);

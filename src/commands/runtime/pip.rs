@@ -103,22 +103,30 @@ pub(super) fn download(wanted: &Wanted, into: &Path) -> anyhow::Result<PathBuf> 
 pub(super) fn must_have(file: &Path, hashes: &[String]) -> anyhow::Result<()> {
     let opened = File::open(file);
     let mut opened = opened.with_context(|| format!("can't open {}", escape_path(file)))?;
-    let mut hasher = Sha256::new();
+    let mut sum = Sha256::new();
     let mut block = vec![0; 1 << 20];
     loop {
         let read = opened.read(&mut block);
         match read.with_context(|| format!("can't read {}", escape_path(file)))? {
             0 => break,
-            length => hasher.update(&block[..length]),
+            length => sum.update(&block[..length]),
         }
     }
-    let found = hasher.finalize().iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    let found = hexadecimal(&sum.finalize());
     ensure!(
         hashes.iter().any(|hash| hash.eq_ignore_ascii_case(&found)),
         "{} is not the file that was expected: its SHA-256 is {found}; nothing was installed",
         escape_path(file)
     );
     Ok(())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a String takes every write");
+        text
+    })
 }
 
 /// The hashes of the wheels that may come.

@@ -228,7 +228,8 @@ fn python_packages(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> 
         .collect();
     let program = if cfg!(windows) { "python.exe" } else { "python3" };
     let python = variable("PATH").and_then(|path| {
-        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+        let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+        folders.map(|folder| folder.join(program)).find(|file| file.is_file())
     });
     if let Some(python) = python {
         if python.parent().and_then(Path::file_name) == Some(OsStr::new("shims")) {

@@ -89,6 +89,7 @@ fn broken() -> Refusal {
     "it is no ONNX file, or only a part of one".to_owned()
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "given to `map_err`")]
 fn unreadable(error: io::Error) -> Refusal {
     if error.kind() == io::ErrorKind::InvalidData || error.kind() == io::ErrorKind::UnexpectedEof {
         broken()

@@ -128,7 +128,7 @@ fn read_to_end(pipe: &std::process::ChildStdout) -> Result<Vec<u8>, String> {
                 waiting.on(pipe, PollFlags::IN).map_err(|trouble| match trouble {
                     Trouble::Lost(how) => how.to_string(),
                     Trouble::CalledOff => "was called off".to_owned(),
-                })?
+                })?;
             }
             Err(Errno::INTR) => {}
             Err(errno) => return Err(errno.to_string()),
