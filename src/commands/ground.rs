@@ -20,8 +20,8 @@ use super::{no_reports, vectors};
 pub(super) enum GroundError {
     /// Others may write what modtool goes by.
     #[error(
-        "{}\nwhoever can write there decides what modtool does; --allow-shared-workspace goes on \
-         all the same",
+        "{}\nwhoever can write there decides what modtool does; --workspace and --data-dir name other \
+         folders, --allow-shared-workspace goes on all the same",
         listed(.0)
     )]
     Untrusted(Vec<Untrusted>),

@@ -235,8 +235,9 @@ fn root_leaves_a_users_workspace_to_the_user() {
     let commands: [&[&str]; 9] = [
         &["init"],
         &["queue", "decide", upload, "--action", "remove"],
-        &["restore", upload],
+        // Moves it to the quarantine.
         &["scan", "uploads"],
+        &["restore", upload],
         &["search", "a page", "--top", "1"],
         &["quarantine"],
         &["purge", "--older-than", "1d"],
