@@ -11,7 +11,7 @@ use rustix::process::Signal;
 use serde_json::Value;
 
 use crate::support::pictures::{jpeg, meadow, noise, page, png};
-use crate::support::workspace::{PATIENCE, Running, Workspace, flagging, json_lines, run};
+use crate::support::workspace::{PATIENCE, Running, Workspace, flagging, json_lines};
 use crate::support::{is_long, report, until};
 
 /// Files go in within seconds; a machine under load is slower.
