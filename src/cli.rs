@@ -3,6 +3,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::FalseyValueParser;
 use clap::{Args, ValueEnum};
 
 /// Options that every subcommand takes.
@@ -58,6 +59,17 @@ pub struct GlobalOptions {
     /// ONNX Runtime library to try first
     #[arg(long, global = true, value_name = "FILE", hide_short_help = true)]
     pub onnxruntime: Option<PathBuf>,
+
+    /// Use folders and files that others may write, watch a folder that holds the workspace, and
+    /// stay root in another user's workspace. Whoever can write them decides what modtool does
+    #[arg(
+        long,
+        global = true,
+        env = "MODTOOL_ALLOW_SHARED_WORKSPACE",
+        value_parser = FalseyValueParser::new(),
+        hide_short_help = true
+    )]
+    pub allow_shared_workspace: bool,
 
     /// Form of the log lines on standard error
     #[arg(long, global = true, value_enum, default_value_t, hide_short_help = true)]

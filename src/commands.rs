@@ -15,9 +15,11 @@ mod erase;
 mod eval;
 mod export;
 mod find;
+mod ground;
 mod heat;
 mod hooks;
 mod init;
+mod inspected;
 mod labels;
 mod model;
 mod no_reports;
@@ -43,6 +45,7 @@ mod status;
 mod validation;
 mod vectors;
 mod watch;
+mod watchers;
 mod workspace;
 
 use std::io::{ErrorKind, IsTerminal as _, Write as _};
@@ -57,6 +60,7 @@ use crate::moderation::escape::{escape, printable};
 use crate::policy_file::PolicyProblems;
 use crate::telemetry::{self, Telemetry};
 use crate::vision::sandbox::{CHILD_SUBCOMMAND, compute_in_background};
+use ground::GroundError;
 
 /// Finds the pictures that break your rules, here on this machine, and puts them before a person
 #[derive(Debug, Parser)]
@@ -146,8 +150,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         Command::Decode(args) => return decode::run(&args),
         _ => {}
     }
+    if !matches!(cli.command, Command::Runtime(_)) {
+        ground::leave_root_to_the_owner(&cli.options)?;
+    }
     no_reports::forbid_reports()?;
-    let config = Config::resolve(&cli.options)?;
+    let config = config_for(&cli)?;
     if matches!(cli.command, Command::Watch(_) | Command::Scan(_)) {
         // Before there are threads, which take it over.
         compute_in_background();
@@ -179,7 +186,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Command::Backup(args) => backup::run(&args, &config).await,
             Command::RestoreBackup(args) => backup::restore(&args, &config).await,
             Command::Init(args) => init::run(&args, &config),
-            Command::Doctor(args) => doctor::run(&args, &config).await,
+            Command::Doctor(args) => doctor::run(&args, &config, &cli.options.workspace).await,
             Command::Model(args) => model::run(args, &config).await,
             Command::Runtime(args) => runtime::run(&args, &config),
             Command::Completions(_) | Command::ProbeRuntime(_) | Command::Decode(_) => {
@@ -190,6 +197,24 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
     // A second Ctrl-C must not wait for a picture that is being decoded.
     runtime.shutdown_background();
     code
+}
+
+/// The settings, once it is certain that nobody else wrote them.
+///
+/// # Errors
+/// [`GroundError`] and [`ConfigError`].
+fn config_for(cli: &Cli) -> anyhow::Result<Config> {
+    let config = Config::without_settings(&cli.options)?;
+    match &cli.command {
+        // It works for every workspace, in any folder.
+        Command::Runtime(_) => return Ok(config),
+        // It tells what is wrong, and goes by nothing that others may have written.
+        Command::Doctor(_) if ground::check(&config, &cli.options.workspace).is_err() => {
+            return Ok(config);
+        }
+        _ => ground::check(&config, &cli.options.workspace)?,
+    }
+    Ok(Config::resolve(&cli.options)?)
 }
 
 /// `watch` and `scan` say each verdict; other commands only what went wrong.
@@ -215,7 +240,7 @@ fn refuse(refused: &clap::Error) -> ExitCode {
 }
 
 fn code_of(error: &anyhow::Error) -> ExitCode {
-    if error.is::<ConfigError>() || error.is::<PolicyProblems>() {
+    if error.is::<ConfigError>() || error.is::<PolicyProblems>() || error.is::<GroundError>() {
         ExitCode::Config
     } else if error.is::<UsageError>() {
         ExitCode::Usage

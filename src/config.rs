@@ -17,6 +17,8 @@ pub struct Config {
     pub json_log: bool,
     /// Absolute path of the workspace, without links.
     pub workspace: PathBuf,
+    /// Whether files that others may write are used, with a warning.
+    pub allow_shared_workspace: bool,
     /// Holds `models/` and `runtime/`.
     pub data_dir: PathBuf,
     /// `builtin`, the name of a model in `data_dir`, or a folder.
@@ -42,6 +44,9 @@ pub struct Config {
     /// Programs that are told what happened.
     pub hooks: Vec<HookConfig>,
 }
+
+/// The database's name in the workspace.
+pub const DATABASE: &str = "modtool.db";
 
 /// What verdicts and decisions do.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -160,18 +165,20 @@ impl Config {
     /// # Errors
     /// [`ConfigError`] naming file, line and field, or the folder that is missing.
     pub fn resolve(options: &GlobalOptions) -> Result<Self, ConfigError> {
-        // The real name, as watched folders go by it: the workspace's own files are told by it.
-        let workspace = std::fs::canonicalize(&options.workspace)
-            .ok()
-            .filter(|path| path.is_dir())
-            .ok_or_else(|| ConfigError::NoWorkspace(options.workspace.clone()))?;
-        let data_dir = match &options.data_dir {
-            Some(dir) => std::path::absolute(dir).unwrap_or_else(|_| dir.clone()),
-            None => platform_data_dir().ok_or(ConfigError::NoDataDir)?,
-        };
+        let (workspace, data_dir) = folders(options)?;
         let file = workspace.join("modtool.yaml");
         let written = if file.exists() { read(&file)? } else { Settings::default() };
         Ok(Self::merge(options, written, workspace, data_dir))
+    }
+
+    /// What the command line says, without a look at the workspace's `modtool.yaml`: for what needs
+    /// none of it, and where it can't be trusted.
+    ///
+    /// # Errors
+    /// [`ConfigError`] naming the folder that is missing.
+    pub fn without_settings(options: &GlobalOptions) -> Result<Self, ConfigError> {
+        let (workspace, data_dir) = folders(options)?;
+        Ok(Self::merge(options, Settings::default(), workspace, data_dir))
     }
 
     fn merge(
@@ -233,13 +240,19 @@ impl Config {
             retention: written.retention,
             hooks: written.hooks.into_iter().map(|hook| hook.value.resolved(&workspace)).collect(),
             workspace,
+            allow_shared_workspace: options.allow_shared_workspace,
             data_dir,
         }
     }
 
     /// The database of the workspace.
     pub fn database(&self) -> PathBuf {
-        self.workspace.join("modtool.db")
+        self.workspace.join(DATABASE)
+    }
+
+    /// The folder that says which folders are watched from this workspace now.
+    pub fn locks(&self) -> PathBuf {
+        self.workspace.join("locks")
     }
 
     /// The folder of removed and held files of the workspace; it need not exist.
@@ -288,6 +301,19 @@ pub enum ConfigError {
     /// Something is wrong in `modtool.yaml`; every problem is told.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))]
     Settings(Vec<YamlProblem>),
+}
+
+/// The workspace by its real name, as watched folders go by it, and the data folder.
+fn folders(options: &GlobalOptions) -> Result<(PathBuf, PathBuf), ConfigError> {
+    let workspace = std::fs::canonicalize(&options.workspace)
+        .ok()
+        .filter(|path| path.is_dir())
+        .ok_or_else(|| ConfigError::NoWorkspace(options.workspace.clone()))?;
+    let data_dir = match &options.data_dir {
+        Some(dir) => std::path::absolute(dir).unwrap_or_else(|_| dir.clone()),
+        None => platform_data_dir().ok_or(ConfigError::NoDataDir)?,
+    };
+    Ok((workspace, data_dir))
 }
 
 fn platform_data_dir() -> Option<PathBuf> {

@@ -5,6 +5,7 @@ pub mod commands;
 pub mod config;
 pub mod exit_code;
 pub mod files;
+pub mod ground;
 pub mod moderation;
 pub mod pipeline;
 pub mod policy_file;

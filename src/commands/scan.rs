@@ -10,6 +10,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::pipeline::Source;
 
+use super::ground;
 use super::watch::{Missing, Run, roots, settle_times};
 
 /// Judge every picture in a folder once, and end
@@ -29,6 +30,7 @@ pub(super) struct ScanArgs {
 
 pub(super) async fn run(args: ScanArgs, config: Config) -> anyhow::Result<ExitCode> {
     let roots = roots(&args.folders, Missing::Refuse)?;
+    ground::check_roots(&config, &roots)?;
     let settle = settle_times(&config, &roots);
     let run = Run::open(config, args.format, settle).await?;
     let ended = run.pipeline(Source::Scan(roots)).await;

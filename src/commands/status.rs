@@ -14,6 +14,7 @@ use crate::moderation::escape::{escape, escape_path};
 use crate::store::WatcherBeat;
 
 use super::clock::{ago, day_start, now, rfc3339, span};
+use super::ground::{self, ForeignOwned};
 use super::output::{json_line, number, path_json, table};
 use super::workspace;
 
@@ -83,10 +84,16 @@ pub(super) async fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<Ex
     };
     let watchers: Vec<(Health, WatcherBeat)> =
         beats.into_iter().map(|beat| (Health::of(&beat), beat)).collect();
-    let healthy = is_healthy(&watchers);
+    let foreign = ground::foreign_owned(config);
+    let healthy = is_healthy(&watchers) && foreign.is_none();
     match args.format {
-        OutputFormat::Json => print_json(healthy, counts, &watchers)?,
-        OutputFormat::Table => print_table(counts, &watchers)?,
+        OutputFormat::Json => print_json(healthy, counts, &watchers, foreign.as_ref())?,
+        OutputFormat::Table => {
+            print_table(counts, &watchers)?;
+            if let Some(foreign) = &foreign {
+                print_foreign(foreign)?;
+            }
+        }
     }
     Ok(if healthy { ExitCode::Clean } else { ExitCode::Flagged })
 }
@@ -106,6 +113,7 @@ fn print_json(
     healthy: bool,
     counts: QueueCounts,
     watchers: &[(Health, WatcherBeat)],
+    foreign: Option<&ForeignOwned>,
 ) -> io::Result<()> {
     let watcher = |(health, beat): &(Health, WatcherBeat)| {
         let mut object = path_json("folder", &beat.root);
@@ -140,8 +148,22 @@ fn print_json(
             "oldest": counts.oldest.map(rfc3339),
         },
         "watchers": watchers.iter().map(watcher).collect::<Value>(),
+        "foreign_owned": foreign.map_or(&[][..], |foreign| &foreign.paths[..])
+            .iter()
+            .map(|path| Value::Object(path_json("path", path)))
+            .collect::<Value>(),
     });
     json_line(&mut io::stdout().lock(), &status)
+}
+
+fn print_foreign(foreign: &ForeignOwned) -> io::Result<()> {
+    let names: Vec<_> = foreign.paths.iter().map(|path| escape_path(path)).collect();
+    writeln!(
+        io::stdout(),
+        "not the workspace's user, who can't write there: {}\n  {}",
+        names.join(", "),
+        foreign.remedy
+    )
 }
 
 fn print_table(counts: QueueCounts, watchers: &[(Health, WatcherBeat)]) -> io::Result<()> {

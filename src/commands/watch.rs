@@ -1,8 +1,7 @@
 //! `modtool watch`: judge what is in a folder, and what comes.
 
-use std::fs::{File, TryLockError};
 use std::io::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
@@ -30,7 +29,7 @@ use crate::vision::{Encoder, Model, ModelCard};
 use super::clock::now;
 use super::output::{VerdictLine, json_line};
 use super::progress::{Doing, Progress, Rate, summary};
-use super::{reload, workspace};
+use super::{ground, reload, watchers, workspace};
 
 /// Judge every picture in a folder, then every new one, until Ctrl-C
 ///
@@ -54,7 +53,8 @@ pub(super) struct WatchArgs {
 
 pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitCode> {
     let roots = roots(&args.folders, Missing::Make)?;
-    let locks = roots.iter().map(|root| lock(root)).collect::<anyhow::Result<Vec<_>>>()?;
+    ground::check_roots(&config, &roots)?;
+    let locks = watchers::claim(&config, &roots)?;
     let watching = watching(&args, &config, &roots);
     let times = WatchTimes {
         rescan: Duration::from_secs(60 * config.watch.rescan_minutes),
@@ -136,21 +136,14 @@ pub(super) fn roots(folders: &[PathBuf], missing: Missing) -> anyhow::Result<Vec
     Ok(roots)
 }
 
-/// Two watchers of one folder would judge everything twice. The lock is on the folder itself and
-/// goes with the process, however it ends.
-fn lock(root: &Path) -> anyhow::Result<File> {
-    let folder = File::open(root).with_context(|| format!("can't open {}", escape_path(root)))?;
-    match folder.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => bail!(
-            "another modtool watches {} already; `modtool status` tells how it does",
-            escape_path(root)
-        ),
-        Err(TryLockError::Error(error)) => {
-            warn!(folder = %escape_path(root), %error, "can't lock; a second watcher won't be noticed");
-        }
+/// The workspace's own files can lie below a watched folder only where the user asked for it;
+/// elsewhere what only looks like them is an upload like any other.
+fn excluded(config: &Config) -> Excluded {
+    if config.allow_shared_workspace {
+        Excluded::own_files_of(&config.workspace)
+    } else {
+        Excluded::default()
     }
-    Ok(folder)
 }
 
 /// What `watch` and `scan` share: everything opened, ready to run the pipeline once.
@@ -204,7 +197,7 @@ impl Run {
             preparers: std::thread::available_parallelism().map_or(2, usize::from),
             batch: config.engine.batch,
             roots,
-            excluded: Excluded::own_files_of(&config.workspace),
+            excluded: excluded(&config),
             monitor: Arc::clone(&monitor),
             on_verdict: on_verdict(format, &card),
         };

@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use super::prompts::PromptMemory;
-use super::{UsageError, adapters, secret};
+use super::{UsageError, adapters, ground, inspected, secret};
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::files::{Named, Roots};
@@ -205,10 +205,15 @@ pub(super) fn limits(config: &Config) -> Limits {
 
 /// The decoder in its cage, tried out.
 pub(super) fn decoders(config: &Config) -> anyhow::Result<Arc<DecoderPool>> {
-    let mode = config.sandbox.as_deref().and_then(SandboxMode::parse);
-    let mode = mode.unwrap_or_else(SandboxMode::usual);
+    let mode = sandbox_mode(config);
     let program = sandbox::ourselves().context("can't find the path of this program")?;
     Ok(Arc::new(DecoderPool::start(&program, mode, limits(config))?))
+}
+
+/// How children that parse what strangers made are to be locked in.
+pub(super) fn sandbox_mode(config: &Config) -> SandboxMode {
+    let mode = config.sandbox.as_deref().and_then(SandboxMode::parse);
+    mode.unwrap_or_else(SandboxMode::usual)
 }
 
 /// The model by name (`builtin`, or one in the data folder) or by folder.
@@ -224,6 +229,7 @@ pub(super) fn model(config: &Config) -> anyhow::Result<Model> {
         config.model,
         escape_path(&folder)
     );
+    ground::check_named(config, &folder)?;
     Ok(model::load_dir(&folder)?)
 }
 
@@ -269,6 +275,7 @@ pub(super) fn encoder_of(
     config: &Config,
     model: &Model,
 ) -> anyhow::Result<(Box<dyn Encoder>, FoundEngine)> {
+    inspected::inspect(config, model)?;
     let found = found_engine(config)?;
     if let Some(advice) = found.advice() {
         warn!("{advice}");

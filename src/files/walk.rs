@@ -14,7 +14,7 @@ use super::roots::Root;
 pub struct Excluded(Vec<PathBuf>);
 
 impl Excluded {
-    /// The workspace's database (with its journals), settings, policies, adapters, quarantine and vectors.
+    /// The workspace's database (with its journals), settings, policies, adapters, quarantine, vectors and locks.
     pub fn own_files_of(workspace: &Path) -> Self {
         let own = [
             "modtool.yaml",
@@ -25,6 +25,7 @@ impl Excluded {
             "adapters",
             "quarantine",
             "vectors",
+            "locks",
         ];
         Self(own.iter().map(|name| workspace.join(name)).collect())
     }

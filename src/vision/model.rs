@@ -4,9 +4,10 @@ pub mod builtin;
 pub mod catalogue;
 mod folder;
 pub mod hub;
+pub(super) mod inspect;
 mod layout;
 mod manifest;
-mod onnx;
+pub(super) mod onnx;
 mod safetensors;
 
 use std::borrow::Cow;
@@ -18,9 +19,11 @@ use std::time::SystemTime;
 
 use sha2::{Digest, Sha256};
 
+use super::sandbox::{InspectError, SandboxMode, inspect_in_child};
 use super::tokenize::TextSpec;
 use super::{ModelCard, Tower, VisionError};
 use crate::moderation::Fingerprint;
+use inspect::Inspected;
 use manifest::Manifest;
 
 pub use builtin::builtin;
@@ -44,6 +47,11 @@ pub struct Model {
 }
 
 impl Model {
+    /// Whether it is compiled in.
+    pub fn is_builtin(&self) -> bool {
+        matches!(self.files, ModelFiles::Builtin(_))
+    }
+
     /// Compares every file with the description.
     ///
     /// # Errors
@@ -57,6 +65,66 @@ impl Model {
             ModelFiles::Folder(files) => files.check(&files.others).map(|_unused| ()),
         }
     }
+}
+
+impl Model {
+    /// Has each network looked through by a locked-in child, compares what it says with the
+    /// description, and every file with its hash. The built-in model is this program's own.
+    /// `program` is this binary.
+    ///
+    /// # Errors
+    /// [`VisionError::Inspect`], and those of [`Model::check`].
+    pub fn inspect(&self, program: &Path, mode: SandboxMode) -> Result<(), VisionError> {
+        let ModelFiles::Folder(files) = &self.files else { return Ok(()) };
+        for tower in [Tower::Image, Tower::Text] {
+            let path = files.dir.join(tower.file_name());
+            let found = inspect_in_child(program, mode, &path).map_err(VisionError::Inspect)?;
+            let refused = |why| VisionError::Inspect(InspectError::Refused { path, why });
+            self.must_fit(tower, &found).map_err(refused)?;
+        }
+        self.check()
+    }
+
+    /// Whether a network is what the description says: shapes, and the sizes of its files.
+    fn must_fit(&self, tower: Tower, found: &Inspected) -> Result<(), String> {
+        let ModelFiles::Folder(files) = &self.files else { return Ok(()) };
+        let listed = match tower {
+            Tower::Image => &files.image,
+            Tower::Text => &files.text,
+        };
+        for (name, end) in &found.external {
+            if !listed.iter().any(|(listed, _)| listed == name) {
+                return Err(format!("it reads weights from {name:?}, which is not listed"));
+            }
+            let size = std::fs::metadata(files.dir.join(name)).map_or(0, |meta| meta.len());
+            if size < *end {
+                return Err(format!("{name:?} has {size} bytes, and its weights end at {end}"));
+            }
+        }
+        let side = u64::from(self.card.image.size);
+        let dim = self.card.embedding_dim as u64;
+        let is_fed = found.inputs.iter().any(|input| match (tower, input.shape.as_slice()) {
+            (_, []) => true,
+            (Tower::Image, &[_, a, b, c]) => [(a, 3), (b, side), (c, side)]
+                .iter()
+                .all(|(found, wanted)| is_or_open(*found, *wanted)),
+            (Tower::Text, shape) => shape.len() == 2,
+            (Tower::Image, _) => false,
+        });
+        let comes_out = found
+            .outputs
+            .iter()
+            .any(|output| output.shape.last().is_none_or(|last| is_or_open(*last, dim)));
+        match (is_fed, comes_out) {
+            (false, _) => Err("no input has the shape that model.yaml says".to_owned()),
+            (_, false) => Err(format!("no output has {dim} numbers, as model.yaml says")),
+            (true, true) => Ok(()),
+        }
+    }
+}
+
+fn is_or_open(found: Option<u64>, wanted: u64) -> bool {
+    found.is_none_or(|found| found == wanted)
 }
 
 /// Names of inputs and outputs that `model.yaml` gives, where it does.

@@ -4,7 +4,7 @@
 //! are used.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read as _};
+use std::io::{self, BufRead as _, BufReader, Read};
 use std::path::Path;
 
 /// Copies a message field by field. `change` sees each field with a length before it, and answers
@@ -81,7 +81,7 @@ pub(super) fn first(message: &[u8], wanted: u64) -> Option<&[u8]> {
 }
 
 /// A number of seven bits a byte, the lowest first.
-fn number(message: &[u8], at: &mut usize) -> Option<u64> {
+pub(super) fn number(message: &[u8], at: &mut usize) -> Option<u64> {
     let mut number = 0;
     for shift in (0..64).step_by(7) {
         let byte = *message.get(*at)?;
@@ -120,8 +120,8 @@ pub(super) fn field(number: u64, content: &[u8]) -> Vec<u8> {
 
 /// A message in a file, read from its beginning to its end: a network may be gigabytes, so what
 /// nobody wants to see is jumped over.
-pub(super) struct Stream {
-    reader: BufReader<File>,
+pub(super) struct Stream<R = File> {
+    reader: BufReader<R>,
     at: u64,
 }
 
@@ -152,7 +152,33 @@ impl Stream {
     pub(super) fn open(path: &Path) -> io::Result<(Self, u64)> {
         let file = File::open(path)?;
         let end = file.metadata()?.len();
-        Ok((Self { reader: BufReader::new(file), at: 0 }, end))
+        Ok((Self::of(file), end))
+    }
+
+    pub(super) fn jump(&mut self, length: u64) -> io::Result<()> {
+        let by = i64::try_from(length).map_err(|_large| broken())?;
+        self.reader.seek_relative(by)?;
+        self.at += length;
+        Ok(())
+    }
+}
+
+impl<R: Read> Stream<R> {
+    /// Reads what comes, from its beginning.
+    pub(super) fn of(reader: R) -> Self {
+        Self { reader: BufReader::with_capacity(1 << 16, reader), at: 0 }
+    }
+
+    /// Whether nothing more comes.
+    pub(super) fn is_at_end(&mut self) -> io::Result<bool> {
+        Ok(self.reader.fill_buf()?.is_empty())
+    }
+
+    /// Reads over bytes of what can't be sought in.
+    pub(super) fn read_over(&mut self, length: u64) -> io::Result<()> {
+        let read = io::copy(&mut Read::by_ref(&mut self.reader).take(length), &mut io::sink())?;
+        self.at += read;
+        if read == length { Ok(()) } else { Err(broken()) }
     }
 
     /// Where the next byte stands in the file.
@@ -201,13 +227,6 @@ impl Stream {
         self.reader.read_exact(&mut bytes)?;
         self.at += length;
         Ok(bytes)
-    }
-
-    pub(super) fn jump(&mut self, length: u64) -> io::Result<()> {
-        let by = i64::try_from(length).map_err(|_large| broken())?;
-        self.reader.seek_relative(by)?;
-        self.at += length;
-        Ok(())
     }
 }
 

@@ -10,6 +10,7 @@
 mod attack;
 mod cage;
 mod child;
+mod inspection;
 mod process;
 mod wire;
 
@@ -37,6 +38,8 @@ use wire::{HELLO, Hello, REPLY_HEAD, ReplyHead, Request, Wish};
 pub use attack::Attack;
 pub use cage::CageError;
 pub use child::{ChildError, ChildRole, live_as_child};
+pub use inspection::InspectError;
+pub(super) use inspection::inspect_in_child;
 pub(super) use process::LargeBlocksGoBack;
 pub use process::compute_in_background;
 

@@ -24,6 +24,7 @@ const ALL_ROOMS: &[&str] = &[
     "config",
     "exit_code",
     "files",
+    "ground",
     "moderation",
     "pipeline",
     "policy_file",
@@ -48,11 +49,14 @@ const TABLE: &[Row] = &[
         crates: &["serde", "serde_yaml"],
         only_in: &[],
     },
+    // `nix`: users and groups; `rustix`: access control lists.
+    Row { room: "ground", rooms: &["moderation"], crates: &["nix", "rustix"], only_in: &[] },
+    // `ground`: libraries and models are loaded only where nobody else may write them.
     // `moxcms`: colour profiles; `jpeg_decoder`: decoding at a reduced scale; `sha2`: the hashes
     // in a manifest; `half`: networks and numbers in half precision.
     Row {
         room: "vision",
-        rooms: &["moderation", "yaml_file"],
+        rooms: &["ground", "moderation", "yaml_file"],
         crates: &[
             "ort",
             "ort_tract",
@@ -141,7 +145,8 @@ const TABLE: &[Row] = &[
             ("commands/policy/suggest", &["similar"]),
             // The level of the log is a choice of the subcommand's.
             ("commands.rs", &["tracing_subscriber"]),
-            ("commands/runtime", &["zip", "tar", "flate2"]),
+            // `sha2`: what was fetched is what was pinned.
+            ("commands/runtime", &["zip", "tar", "flate2", "sha2"]),
             ("commands/heat", &["image"]),
             ("commands/review", &["ratatui", "ratatui_image", "crossterm", "image"]),
             ("commands/screen", &["ratatui", "ratatui_image", "crossterm", "image"]),

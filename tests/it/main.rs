@@ -14,6 +14,7 @@ mod eval;
 mod evasion;
 mod fuzz;
 mod golden;
+mod ground;
 mod hooks;
 mod hostile;
 mod migrations;

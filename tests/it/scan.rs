@@ -196,13 +196,15 @@ fn the_workspaces_own_files_are_no_uploads() {
     fs::write(root.join("policies/example.png"), png(&page(2))).expect("written");
     fs::write(root.join("modtool.yaml"), "model: builtin\n").expect("written");
     fs::write(root.join("upload.png"), png(&meadow(1))).expect("written");
-    let ran = workspace.run(&["scan", "workspace"]).expect_code(0);
+    let allowed = "--allow-shared-workspace";
+    let ran = workspace.run(&["scan", "workspace", allowed]).expect_code(0);
     let rows = workspace.verdicts();
     assert_eq!(rows.iter().map(name_of).collect::<Vec<_>>(), ["upload.png"]);
     assert!(!ran.err().contains("skipped ("), "its own files are not even counted: {}", ran.err());
     // The same when the folder goes by another name.
     std::os::unix::fs::symlink(&root, workspace.outside().join("link")).expect("linked");
-    workspace.run(&["scan", "outside/link", "--workspace", "outside/link"]).expect_code(0);
+    let linked = ["scan", "outside/link", "--workspace", "outside/link", allowed];
+    workspace.run(&linked).expect_code(0);
     assert_eq!(workspace.verdicts().len(), 1);
 }
 

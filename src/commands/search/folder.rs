@@ -19,6 +19,7 @@ use crate::commands::watch::{Missing, roots, settle_times, stop_signals};
 use crate::commands::workspace;
 use crate::config::Config;
 use crate::files::{Excluded, Roots};
+use crate::ground;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
     Arming, Classifier, ItemId, ItemNumbers, Mode, OnBlock, Policy, PolicyId, Prompt, SafeView,
@@ -130,6 +131,8 @@ fn index_of(root: &Path, config: &Config) -> anyhow::Result<PathBuf> {
     if let Some(beside) = &beside
         && workspace::network_file_system(root).is_none()
         && make(beside).is_ok()
+        // Made there, it could be another user's already.
+        && ground::check(beside).is_ok()
     {
         return Ok(beside.clone());
     }

@@ -16,9 +16,13 @@ use std::time::{Duration, Instant, UNIX_EPOCH};
 use serde::{Deserialize, Serialize};
 
 use super::FoundEngine;
+use crate::ground::{self, Untrusted};
 
 /// The hidden subcommand that a child is started with, followed by the library.
 pub const PROBE_SUBCOMMAND: &str = "__probe-runtime";
+
+/// The variable that names a library, as other programs with ONNX Runtime know it.
+const FROM_ENVIRONMENT: &str = "ORT_DYLIB_PATH";
 
 /// The longest that loading and the self-test may take.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -26,7 +30,7 @@ const DEADLINE: Duration = Duration::from_secs(10);
 /// A library that may be ONNX Runtime.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuntimeCandidate {
-    /// The library; a bare name is left to the system's loader.
+    /// The library.
     pub path: PathBuf,
     /// Where it was found, in words.
     pub origin: &'static str,
@@ -61,12 +65,15 @@ pub enum FailureReason {
     Refused(String),
     /// Nothing lies there.
     Missing,
+    /// Others may write it, or something that the loader would take from beside it: it was not
+    /// even tried.
+    Untrusted(Untrusted),
 }
 
 impl ProbeFailure {
     /// Whether nothing was there at all, as is usual for the system's loader.
     pub fn is_absence(&self) -> bool {
-        self.reason == FailureReason::Missing || is_bare(&self.candidate.path)
+        self.reason == FailureReason::Missing
     }
 }
 
@@ -81,6 +88,9 @@ impl fmt::Display for ProbeFailure {
             }
             FailureReason::Refused(words) => f.write_str(words),
             FailureReason::Missing => f.write_str("there is no such file"),
+            FailureReason::Untrusted(why) => {
+                write!(f, "not loaded, because others can change it: {why}; {}", why.remedy())
+            }
         }
     }
 }
@@ -95,7 +105,8 @@ pub(crate) fn listed(failures: &[ProbeFailure]) -> String {
 /// only that.
 ///
 /// The order is: `ORT_DYLIB_PATH`, beside the executable, `<data_dir>/runtime`, the active
-/// Python environment, the system's loader.
+/// Python environment, the folders that the system's loader looks into. A name without a folder is
+/// looked for in those alone: the loader would not say which file it takes.
 pub fn candidates(explicit: Option<&Path>, data_dir: &Path) -> Vec<RuntimeCandidate> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
     candidates_from(explicit, data_dir, &variable)
@@ -113,12 +124,19 @@ fn candidates_from(
             vec![RuntimeCandidate { path: path.to_owned(), origin }]
         }
     };
+    if let Some(path) = explicit.filter(|path| is_bare(path)) {
+        let files = loader_folders(variable).into_iter().map(|folder| folder.join(path));
+        let found = files.filter(|file| file.is_file()).collect::<Vec<_>>();
+        let found = if found.is_empty() { vec![path.to_owned()] } else { found };
+        let candidate = |path| RuntimeCandidate { path, origin: "as asked for" };
+        return found.into_iter().map(candidate).collect();
+    }
     if let Some(path) = explicit {
         return named(path, "as asked for");
     }
     let mut all = Vec::new();
-    if let Some(path) = variable("ORT_DYLIB_PATH") {
-        all.extend(named(Path::new(&path), "ORT_DYLIB_PATH"));
+    if let Some(path) = variable(FROM_ENVIRONMENT) {
+        all.extend(named(Path::new(&path), FROM_ENVIRONMENT));
     }
     if let Some(folder) = std::env::current_exe().ok().as_deref().and_then(Path::parent) {
         all.extend(in_folder(folder, "beside the executable"));
@@ -127,7 +145,9 @@ fn candidates_from(
     for packages in python_packages(variable) {
         all.extend(in_folder(&packages.join("onnxruntime").join("capi"), "Python environment"));
     }
-    all.push(RuntimeCandidate { path: PathBuf::from(bare_name()), origin: "system's loader" });
+    for folder in loader_folders(variable) {
+        all.extend(in_folder(&folder, "system's folder of libraries"));
+    }
     let mut seen = Vec::new();
     all.retain(|candidate| {
         let real = fs::canonicalize(&candidate.path).unwrap_or_else(|_| candidate.path.clone());
@@ -136,6 +156,26 @@ fn candidates_from(
         new
     });
     all
+}
+
+/// The folders that the system's loader looks into, as its settings name them: ld.so(8), and dyld(1)
+/// on macOS. Only absolute ones: others mean the current folder.
+fn loader_folders(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> {
+    let (named, usual): (_, &[&str]) = if cfg!(target_os = "macos") {
+        ("DYLD_LIBRARY_PATH", &["/usr/local/lib", "/opt/homebrew/lib", "/usr/lib"])
+    } else {
+        ("LD_LIBRARY_PATH", &["/usr/local/lib", "/lib64", "/usr/lib64", "/lib", "/usr/lib"])
+    };
+    let named = variable(named).unwrap_or_default();
+    let named: Vec<PathBuf> = std::env::split_paths(&named).collect();
+    let settings = entries(Path::new("/etc/ld.so.conf.d")).into_iter();
+    let settings = settings.chain([PathBuf::from("/etc/ld.so.conf")]);
+    let listed = settings.filter_map(|file| fs::read_to_string(file).ok());
+    // Lines of settings that name no folder (comments, `include`) are not absolute either.
+    let listed: Vec<PathBuf> =
+        listed.flat_map(|text| text.lines().map(PathBuf::from).collect::<Vec<_>>()).collect();
+    let all = named.into_iter().chain(listed).chain(usual.iter().map(PathBuf::from));
+    all.filter(|folder| folder.is_absolute()).collect()
 }
 
 /// The name that the system's loader looks for.
@@ -188,7 +228,8 @@ fn python_packages(variable: &dyn Fn(&str) -> Option<OsString>) -> Vec<PathBuf> 
         .collect();
     let program = if cfg!(windows) { "python.exe" } else { "python3" };
     let python = variable("PATH").and_then(|path| {
-        std::env::split_paths(&path).map(|folder| folder.join(program)).find(|file| file.is_file())
+        let folders = std::env::split_paths(&path).filter(|folder| folder.is_absolute());
+        folders.map(|folder| folder.join(program)).find(|file| file.is_file())
     });
     if let Some(python) = python {
         if python.parent().and_then(Path::file_name) == Some(OsStr::new("shims")) {
@@ -264,8 +305,13 @@ pub fn find_runtime(
             }
             Err(reason) => {
                 let failure = ProbeFailure { candidate: candidate.clone(), reason };
-                if !failure.is_absence() {
-                    tracing::debug!(%failure, "an ONNX Runtime can't be used");
+                match &failure.reason {
+                    FailureReason::Missing => {}
+                    // Who names one wants to know why it is not the one.
+                    FailureReason::Untrusted(_) if candidate.origin == FROM_ENVIRONMENT => {
+                        tracing::warn!(%failure, "an ONNX Runtime is not used");
+                    }
+                    _ => tracing::debug!(%failure, "an ONNX Runtime can't be used"),
                 }
                 probe.failures.push(failure);
             }
@@ -282,12 +328,10 @@ fn try_candidate(
     cache: &mut Cache,
     probe_command: &Path,
 ) -> Result<String, FailureReason> {
-    let stamp = match (is_bare(&candidate.path), Stamp::of(&candidate.path)) {
-        (true, _) => None,
-        (false, None) => return Err(FailureReason::Missing),
-        (false, stamp) => stamp,
-    };
-    if let Some(answer) = stamp.as_ref().and_then(|stamp| cache.answer(stamp)) {
+    let Some(stamp) = Stamp::of(&candidate.path) else { return Err(FailureReason::Missing) };
+    // Before the child: what a library does when it is loaded, it does as this user there too.
+    check_library(&candidate.path)?;
+    if let Some(answer) = cache.answer(&stamp) {
         return answer.clone().into_result();
     }
     let result = run_child(probe_command, &candidate.path, DEADLINE);
@@ -297,10 +341,38 @@ fn try_candidate(
         // A busy machine, or a command that is not ours: worth another try.
         Err(_) => None,
     };
-    if let (Some(stamp), Some(answer)) = (stamp, answer) {
+    if let Some(answer) = answer {
         cache.remember(stamp, answer);
     }
     result
+}
+
+/// Those of the candidates that are there and are not even tried, because others can change them.
+pub fn untrusted(candidates: &[RuntimeCandidate]) -> Vec<ProbeFailure> {
+    let there = candidates.iter().filter(|candidate| candidate.path.exists());
+    let failure = |candidate: &RuntimeCandidate| {
+        let reason = check_library(&candidate.path).err()?;
+        Some(ProbeFailure { candidate: candidate.clone(), reason })
+    };
+    there.filter_map(failure).collect()
+}
+
+/// Whether nobody else may write the library, nor the other libraries of ONNX Runtime beside it,
+/// which it loads.
+fn check_library(path: &Path) -> Result<(), FailureReason> {
+    ground::check(path).map_err(FailureReason::Untrusted)?;
+    let real = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    for folder in [path.parent(), real.parent()].into_iter().flatten() {
+        for beside in entries(folder) {
+            let is_one = beside
+                .file_name()
+                .is_some_and(|name| name.as_encoded_bytes().starts_with(b"libonnxruntime"));
+            if is_one {
+                ground::check(&beside).map_err(FailureReason::Untrusted)?;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Runs the child and waits for it, but not for ever.
@@ -542,7 +614,7 @@ mod tests {
             let paths: Vec<&Path> = found.iter().map(|c| c.path.as_path()).collect();
             let expected = [&named.path, &installed.path, &newer.path, &older.path];
             assert_eq!(paths[..4], expected.map(PathBuf::as_path));
-            assert_eq!(paths[4..], [Path::new("libonnxruntime.so")]);
+            assert!(paths[4..].iter().all(|path| path.is_absolute()), "{paths:?}");
             let only = candidates_from(Some(&folder.path().join("mine")), &data_dir, &variable);
             assert_eq!(only, [RuntimeCandidate { path: named.path, origin: "as asked for" }]);
         }

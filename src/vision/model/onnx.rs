@@ -23,10 +23,10 @@ pub(super) struct OnnxFile {
 
 /// An input or output.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Tensor {
-    pub(super) name: String,
+pub(in crate::vision) struct Tensor {
+    pub(in crate::vision) name: String,
     /// `None` for a dimension that is open.
-    pub(super) shape: Vec<Option<u64>>,
+    pub(in crate::vision) shape: Vec<Option<u64>>,
 }
 
 /// Messages that can hold what is looked for, and the fields that lead on.
@@ -134,7 +134,7 @@ impl Walk {
 }
 
 /// `ValueInfoProto`: name and shape.
-fn tensor(message: &[u8]) -> Option<Tensor> {
+pub(super) fn tensor(message: &[u8]) -> Option<Tensor> {
     let mut tensor = Tensor::default();
     for (field, content) in protobuf::fields(message)? {
         match (field, content) {

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 
 use super::attack::Attack;
 use super::cage::{CageError, landlock, lock_in};
+use super::inspection;
 use super::process::keep_large_blocks;
 use super::wire::{REQUEST_HEAD, ReplyHead, Request, Wish, words_of};
 use crate::vision::decode::{self, Flaw, Views};
@@ -16,6 +17,10 @@ pub enum ChildRole {
     Decode,
     /// Decode what comes, locked in as far as this system can.
     DecodeAtBest,
+    /// Look through the network on standard input, locked in, and answer what it is made of.
+    Inspect,
+    /// The same, locked in as far as this system can.
+    InspectAtBest,
     /// Lock itself in and try to break out, so.
     Attack(Attack),
     /// The same behind Landlock alone.
@@ -28,6 +33,8 @@ impl ChildRole {
         match self {
             Self::Decode => "decode".to_owned(),
             Self::DecodeAtBest => "decode-at-best".to_owned(),
+            Self::Inspect => "inspect".to_owned(),
+            Self::InspectAtBest => "inspect-at-best".to_owned(),
             Self::Attack(attack) => format!("attack-{attack}"),
             Self::AttackLandlock(attack) => format!("attack-landlock-{attack}"),
         }
@@ -36,7 +43,7 @@ impl ChildRole {
     /// Reads what [`ChildRole::word`] wrote.
     pub fn parse(word: &str) -> Option<Self> {
         let attacks = || Attack::ALL.into_iter();
-        [Self::Decode, Self::DecodeAtBest]
+        [Self::Decode, Self::DecodeAtBest, Self::Inspect, Self::InspectAtBest]
             .into_iter()
             .chain(attacks().map(Self::Attack))
             .chain(attacks().map(Self::AttackLandlock))
@@ -66,12 +73,16 @@ pub fn live_as_child(role: ChildRole) -> Result<(), ChildError> {
     }
     let (hello, missing) = lock_in()?;
     if let Some(missing) = missing
-        && role != ChildRole::DecodeAtBest
+        && !matches!(role, ChildRole::DecodeAtBest | ChildRole::InspectAtBest)
     {
         return Err(missing.into());
     }
     if let ChildRole::Attack(attack) = role {
         attack.attempt();
+        return Ok(());
+    }
+    if matches!(role, ChildRole::Inspect | ChildRole::InspectAtBest) {
+        inspection::serve(io::stdin().lock(), io::stdout().lock())?;
         return Ok(());
     }
     let mut answers = io::stdout().lock();
