@@ -39,6 +39,10 @@ bench-folder:
 bench-history:
     cargo bench --bench history
 
+# What one uploader can cost another: three attacks, beside what is promised (10 minutes)
+bench-fairness:
+    cargo bench --bench fairness
+
 # Crashes, bombs, bursts, attacks in long runs (hours): what docs/reliability.md tells; `just torture 50` kills less often
 torture kills="":
     MODTOOL_LONG=1 MODTOOL_KILLS={{kills}} cargo test --locked --test it -- --nocapture --test-threads 2 crash:: moves:: bombs:: sandbox:: backup:: burst lost

@@ -136,6 +136,14 @@ pub struct WatchConfig {
     pub rescan_minutes: u64,
     /// Scan instead of listening to the kernel; `None`: where the file system needs it.
     pub poll: Option<bool>,
+    /// Seconds after which a file that is still being written is judged as it is.
+    pub settle_max: u64,
+    /// Seconds that a file may wait before `status` calls that unhealthy.
+    pub alarm_lag: u64,
+    /// Days in which every allowed file is read again.
+    pub recheck_days: u32,
+    /// Mebibytes a second that this may read at most; 0: never.
+    pub recheck_mib_s: u32,
 }
 
 /// Who reviews, and how.
@@ -222,6 +230,10 @@ impl Config {
                     "false" => Some(false),
                     _ => None,
                 },
+                settle_max: watch.settle_max.value,
+                alarm_lag: watch.alarm_lag.value,
+                recheck_days: watch.recheck_days.value,
+                recheck_mib_s: watch.recheck_mib_s.value,
             },
             review: ReviewConfig {
                 reviewer: review.reviewer,
@@ -457,6 +469,10 @@ struct WatchSettings {
     settle_ms: Spanned<u64>,
     rescan_minutes: Spanned<u64>,
     poll: Spanned<String>,
+    settle_max: Spanned<u64>,
+    alarm_lag: Spanned<u64>,
+    recheck_days: Spanned<u32>,
+    recheck_mib_s: Spanned<u32>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -523,6 +539,10 @@ impl Default for WatchSettings {
             settle_ms: nowhere(250),
             rescan_minutes: nowhere(5),
             poll: nowhere("auto".to_owned()),
+            settle_max: nowhere(30),
+            alarm_lag: nowhere(60),
+            recheck_days: nowhere(7),
+            recheck_mib_s: nowhere(5),
         }
     }
 }
@@ -567,13 +587,22 @@ impl Settings {
             let hint = format!("it is one of {}", SANDBOX.join(", "));
             problems.unless(known, sandbox, "an unknown way to lock the decoder in", &hint);
         }
-        let WatchSettings { settle_ms, rescan_minutes, poll } = &self.watch;
+        let WatchSettings { settle_ms, rescan_minutes, poll, .. } = &self.watch;
         let fits = settle_ms.value <= 60_000;
         problems.unless(fits, settle_ms, "settle_ms is at most 60000", "the default is 250");
         let fits = (1..=1440).contains(&rescan_minutes.value);
         problems.unless(fits, rescan_minutes, "rescan_minutes is 1 to 1440", "the default is 5");
         let known = ["auto", "true", "false"].contains(&poll.value.as_str());
         problems.unless(known, poll, "an unknown value", "it is one of auto, true, false");
+        let WatchSettings { settle_max, alarm_lag, recheck_days, recheck_mib_s, .. } = &self.watch;
+        let fits = (1..=3600).contains(&settle_max.value);
+        problems.unless(fits, settle_max, "settle_max is 1 to 3600 seconds", "the default is 30");
+        let fits = (5..=86_400).contains(&alarm_lag.value);
+        problems.unless(fits, alarm_lag, "alarm_lag is 5 to 86400 seconds", "the default is 60");
+        let fits = (1..=365).contains(&recheck_days.value);
+        problems.unless(fits, recheck_days, "recheck_days is 1 to 365", "the default is 7");
+        let (fits, hint) = (recheck_mib_s.value <= 10_000, "the default is 5; 0 switches it off");
+        problems.unless(fits, recheck_mib_s, "recheck_mib_s is at most 10000", hint);
         let pictures = &self.review.pictures;
         let known = PICTURES.contains(&pictures.value.as_str());
         let hint = format!("it is one of {}", PICTURES.join(", "));
@@ -641,6 +670,8 @@ mod tests {
             assert_eq!(config.model, "builtin");
             assert_eq!((config.engine.batch, config.limits.file_mib), (8, 50));
             assert_eq!((config.watch.settle_ms, config.watch.poll), (250, None));
+            assert_eq!((config.watch.settle_max, config.watch.alarm_lag), (30, 60));
+            assert_eq!((config.watch.recheck_days, config.watch.recheck_mib_s), (7, 5));
         }
     }
 
@@ -660,6 +691,13 @@ mod tests {
         };
         let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
         assert_eq!(lines, [1, 3, 4], "{problems:?}");
+        let yaml = "watch:\n  settle_max: 0\n  alarm_lag: 1\n  recheck_days: 0\n  \
+                    recheck_mib_s: 10001\n";
+        let Err(ConfigError::Settings(problems)) = resolved(yaml, &[]) else {
+            panic!("must be refused")
+        };
+        let lines: Vec<_> = problems.iter().map(|problem| problem.line).collect();
+        assert_eq!(lines, [2, 3, 4, 5], "{problems:?}");
         let Err(error) = resolved("modle: x\n", &[]) else { panic!("must be refused") };
         assert!(error.to_string().contains("did you mean `model`?"), "{error}");
     }

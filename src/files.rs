@@ -23,8 +23,8 @@ pub use fresh::{CopyError, NewFile, TEMPORARY, copy_of, hash_of, hash_of_file, r
 pub use kept::{Kept, NotKept};
 pub use named::{Named, NamedFile};
 pub use read::{Reading, bytes_of};
-pub use roots::{Change, Root, Roots};
-pub use walk::{Excluded, Found, Walk, walk};
+pub use roots::{Change, Root, Roots, is_starved};
+pub use walk::{Excluded, Found, Walk, walk, walk_one};
 #[cfg(target_os = "linux")]
 pub use watches::Watches;
 

@@ -21,6 +21,7 @@ pub mod review;
 pub mod roc;
 pub mod score;
 pub mod stats;
+pub mod uploader;
 pub mod verdict;
 
 pub use adapter::Adapter;
@@ -46,4 +47,5 @@ pub use review::{
 };
 pub use score::{Classifier, LogitScale, PolicyScore, PromptShare};
 pub use stats::{DayCount, PolicyStats, ReviewStats, ReviewerStats};
+pub use uploader::Uploader;
 pub use verdict::{Outcome, PolicyVerdict, Reason, Verdict, verdict_over};

@@ -9,13 +9,19 @@
 mod act;
 mod again;
 mod embed;
+mod fair;
 mod monitor;
 mod once;
+mod places;
 mod prepare;
+mod recheck;
 mod reconcile;
 mod record;
 mod rescore;
 mod settle;
+mod sweep;
+mod turns;
+mod unread;
 mod watch;
 
 use std::path::PathBuf;
@@ -27,7 +33,7 @@ use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 
 use crate::files::{Excluded, Roots};
-use crate::moderation::{Classifier, Fingerprint, Sighting};
+use crate::moderation::{Classifier, Fingerprint};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::{DecoderPool, Encoder, ImageSpec};
 
@@ -37,15 +43,21 @@ pub use act::{
 };
 pub use monitor::{Monitor, now};
 pub use once::{judge_named, pictures_named};
+pub use recheck::RecheckPace;
+pub use reconcile::Trust;
 pub use rescore::{Rescored, rescore};
 pub use settle::SettleTimes;
 pub use watch::{WatchTimes, Watching};
 
 use embed::{Embedder, Rules};
+use fair::FairQueue;
+use places::Places;
 use prepare::{Prepared, Preparer};
+use recheck::OpenFiles;
 use reconcile::{NoPictures, Scanner};
 use record::Recorder;
 use settle::{Candidate, Feedback};
+use turns::Turns;
 
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
@@ -61,9 +73,9 @@ const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 #[derive(Debug, Clone)]
 pub enum Source {
     /// Everything below these folders, once.
-    Scan(Vec<PathBuf>),
+    Scan(Vec<PathBuf>, Trust),
     /// Everything below these folders, for ever.
-    Watch(Vec<PathBuf>, Watching, WatchTimes),
+    Watch(Vec<PathBuf>, Watching, WatchTimes, RecheckPace),
 }
 
 /// What a run works with.
@@ -83,7 +95,7 @@ pub struct Stages {
     pub decoders: Arc<DecoderPool>,
     /// When a file counts as written.
     pub settle: SettleTimes,
-    /// Threads that read files and have them decoded.
+    /// Files that are read and decoded at once; one more where these take long.
     pub preparers: usize,
     /// Pictures that the model takes at once.
     pub batch: usize,
@@ -140,25 +152,37 @@ pub async fn run(
     shutdown: impl Future<Output = ()> + Send + 'static,
 ) -> Result<(), PipelineError> {
     let (stopper, stop) = stopper();
-    let (candidates, candidates_in) = mpsc::channel::<Candidate>(256);
+    // Bounded by the places: each candidate has one.
+    let (candidates, candidates_in) = mpsc::unbounded_channel::<Candidate>();
     let (feedback, feedback_in) = mpsc::unbounded_channel::<Feedback>();
-    let (ready, ready_in) = mpsc::channel::<Sighting>(stages.preparers);
+    let (places, turns) = (Arc::<Places>::default(), Arc::new(Turns::new(stages.preparers)));
     let most_waiting = (WAITING / stages.spec.bytes()).max((stages.preparers + 1) * stages.batch);
-    let (to_model, to_model_in) = mpsc::channel::<Prepared>(most_waiting);
+    // One uploader can fill half of it.
+    let to_model = Arc::new(FairQueue::<Prepared>::new(2 * most_waiting));
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, fingerprint, judging, reload, monitor, on_verdict, roots, .. } = stages;
     let on_verdict = match source {
-        Source::Scan(_) => on_verdict,
+        Source::Scan(..) => on_verdict,
         Source::Watch(..) => only_news(on_verdict),
     };
 
+    let open = Arc::<OpenFiles>::default();
+    let (trust, looks_again) = match &source {
+        Source::Scan(_, trust) => (*trust, None),
+        Source::Watch(..) => (Trust::Times, Some(Arc::clone(&open))),
+    };
     let scanner = Scanner {
+        trust,
         store: Arc::clone(&store),
         fingerprint: fingerprint.clone(),
         roots: Arc::clone(&roots),
         excluded: stages.excluded,
         no_pictures: Arc::clone(&no_pictures),
         candidates,
+        places: Arc::clone(&places),
+        turns: Arc::clone(&turns),
+        unread: Arc::clone(&to_model),
+        parked: Arc::default(),
         monitor: Arc::clone(&monitor),
     };
     let preparer = Preparer {
@@ -168,6 +192,7 @@ pub async fn run(
         fingerprint,
         store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
+        open: looks_again,
         monitor: Arc::clone(&monitor),
         feedback: feedback.clone(),
     };
@@ -175,29 +200,28 @@ pub async fn run(
     let mut tasks: JoinSet<Result<(), PipelineError>> = JoinSet::new();
     {
         let stop = stop.clone();
-        tasks.spawn(async move { Ok(feed(source, scanner, stop).await?) });
+        tasks.spawn(async move { Ok(feed(source, scanner, open, stop).await?) });
     }
     {
+        let (turns, times) = (Arc::clone(&turns), stages.settle);
         let (monitor, stop) = (Arc::clone(&monitor), stop.clone());
         tasks.spawn(async move {
-            let channels =
-                settle::Channels { candidates: candidates_in, feedback: feedback_in, ready };
-            settle::settle(channels, &roots, stages.settle, &monitor, stop).await;
+            let channels = settle::Channels { candidates: candidates_in, feedback: feedback_in };
+            settle::settle(channels, &roots, &places, &turns, times, &monitor, stop).await;
             Ok(())
         });
     }
-    let ready_in = Arc::new(Mutex::new(ready_in));
-    for _ in 0..stages.preparers {
-        let (preparer, ready, to_model) =
-            (preparer.clone(), Arc::clone(&ready_in), to_model.clone());
+    let last = Arc::new(Last(Arc::clone(&to_model)));
+    for _ in 0..turns.threads() {
+        let (preparer, turns, last) = (preparer.clone(), Arc::clone(&turns), Arc::clone(&last));
         tasks.spawn_blocking(move || {
-            preparer.run(&ready, &to_model);
+            preparer.run(&turns, &last.0);
             Ok(())
         });
     }
-    drop((preparer, to_model));
+    drop((preparer, last));
     let judge = Judge { store, batch: stages.batch, reload, monitor, on_verdict, feedback, stop };
-    tasks.spawn(judge.run(judging, to_model_in));
+    tasks.spawn(judge.run(judging, to_model));
 
     join(tasks, stopper, shutdown, &stages.decoders).await
 }
@@ -209,6 +233,24 @@ fn only_news(on_verdict: OnVerdict) -> OnVerdict {
             on_verdict(judged, recorded);
         }
     })
+}
+
+/// Shared by the preparing threads: the last one to end tells the model's threads.
+struct Last(Arc<FairQueue<Prepared>>);
+
+impl Drop for Last {
+    fn drop(&mut self) {
+        self.0.end();
+    }
+}
+
+/// Held by the stages behind the model's queue: without them nobody takes anything from it.
+struct Taking(Arc<FairQueue<Prepared>>);
+
+impl Drop for Taking {
+    fn drop(&mut self) {
+        self.0.abandon();
+    }
 }
 
 /// The stages that need the model: embed and record.
@@ -226,8 +268,9 @@ impl Judge {
     async fn run(
         self,
         judging: oneshot::Receiver<Judging>,
-        prepared: mpsc::Receiver<Prepared>,
+        prepared: Arc<FairQueue<Prepared>>,
     ) -> Result<(), PipelineError> {
+        let _taking = Taking(Arc::clone(&prepared));
         let Self { store, batch, reload, monitor, on_verdict, feedback, mut stop } = self;
         let judging = tokio::select! {
             judging = judging => judging.map_err(|_gone| PipelineError::NothingToJudgeWith)?,
@@ -246,7 +289,7 @@ impl Judge {
                 Ok(())
             });
         }
-        let prepared = Arc::new(Mutex::new(prepared));
+        let gathering = Arc::<Mutex<()>>::default();
         for _ in 0..lanes {
             let embedder = Embedder {
                 encoder: Arc::clone(&encoder),
@@ -256,12 +299,13 @@ impl Judge {
                 stop: stop.clone(),
             };
             let (prepared, judged) = (Arc::clone(&prepared), judged.clone());
+            let gathering = Arc::clone(&gathering);
             tasks.spawn_blocking(move || {
-                embedder.run(&prepared, &judged);
+                embedder.run(&prepared, &gathering, &judged);
                 Ok(())
             });
         }
-        drop((encoder, judged, prepared));
+        drop((encoder, judged));
         tasks.spawn(async move {
             let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
             Ok(recorder.run(judged_in).await?)
@@ -313,18 +357,27 @@ async fn join(
     }
 }
 
-async fn feed(source: Source, scanner: Scanner, mut stop: Stop) -> Result<(), StoreError> {
-    let (Source::Scan(roots) | Source::Watch(roots, ..)) = &source;
+async fn feed(
+    source: Source,
+    scanner: Scanner,
+    open: Arc<OpenFiles>,
+    mut stop: Stop,
+) -> Result<(), StoreError> {
+    let (Source::Scan(roots, _) | Source::Watch(roots, ..)) = &source;
     let (roots, counting) = (roots.clone(), scanner.clone());
     // Nobody waits for it: it only makes the progress bar wise.
     tokio::task::spawn_blocking(move || counting.count_files(&roots));
     let fingerprint = scanner.fingerprint.clone();
     match source {
-        Source::Scan(roots) => {
-            watch::scan_all(&roots, &scanner, &mut stop).await?;
+        Source::Scan(roots, _) => {
+            tokio::select! {
+                scanned = sweep::scan_all(&roots, &scanner) => scanned?,
+                () = stop.requested() => return Ok(()),
+            }
             again::judge_again(&roots, &fingerprint, &scanner, stop).await
         }
-        Source::Watch(roots, watching, times) => {
+        Source::Watch(roots, watching, times, pace) => {
+            recheck::start(scanner.clone(), open, pace, stop.clone());
             let again = again::judge_again(&roots, &fingerprint, &scanner, stop.clone());
             let watching = async {
                 watch::watch(&roots, watching, times, &scanner, stop).await;
@@ -370,8 +423,6 @@ impl Stop {
         self.0.borrow().is_some_and(|since| since.elapsed() > GRACE)
     }
 }
-
-type Shared<T> = Arc<Mutex<T>>;
 
 fn lock<T>(shared: &Mutex<T>) -> MutexGuard<'_, T> {
     shared.lock().unwrap_or_else(PoisonError::into_inner)

@@ -10,6 +10,7 @@ mod arming;
 mod audit;
 mod backup;
 mod bank;
+mod checks;
 mod decided;
 mod desk;
 mod erase;
@@ -85,6 +86,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (15, "searches", include_str!("../migrations/sqlite/0015_searches.sql")),
     (16, "hooks by sequence", include_str!("../migrations/sqlite/0016_hooks_by_sequence.sql")),
     (17, "moves", include_str!("../migrations/sqlite/0017_moves.sql")),
+    (18, "fairness", include_str!("../migrations/sqlite/0018_fairness.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

@@ -1,5 +1,6 @@
 //! `modtool doctor`: what this installation is made of, and what to improve.
 
+use std::fs::{File, OpenOptions};
 use std::io::{self, Write as _};
 use std::path::Path;
 
@@ -100,6 +101,7 @@ async fn parts(config: &Config) -> Vec<Finding> {
     findings.extend(store(config).await);
     findings.extend(config.hooks.iter().filter_map(hook_secret));
     findings.push(watcher());
+    findings.push(open_files());
     findings.push(decoder(config));
     findings.push(limits(config));
     findings.push(terminal());
@@ -318,6 +320,35 @@ fn watcher() -> Finding {
     let advice = (most < 65_536).then_some("raise fs.inotify.max_user_watches for many folders");
     Finding::fine("watcher", format!("{kind}, at most {most} folders; full scans as a safety net"))
         .with_advice(advice)
+}
+
+/// `CAP_LEASE` of capabilities(7).
+const CAP_LEASE: u32 = 28;
+
+/// Whether it can be known that an upload is still open for writing; tried with a file of our own.
+fn open_files() -> Finding {
+    const NAME: &str = "open files";
+    let tried = || -> io::Result<Option<bool>> {
+        let path = std::env::temp_dir().join(format!("modtool-open-{}", std::process::id()));
+        let _writer = OpenOptions::new().write(true).create_new(true).open(&path)?;
+        let reader = File::open(&path);
+        std::fs::remove_file(&path)?;
+        Ok(sandbox::is_open_for_writing(&reader?))
+    };
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    let all = effective.is_some_and(|mask| mask >> CAP_LEASE & 1 == 1);
+    match (tried(), all) {
+        (Ok(Some(true)), true) => Finding::fine(NAME, "known for all uploads, and read again"),
+        (Ok(Some(true)), false) => {
+            Finding::fine(NAME, "known for files of this user, and read again").with_advice(Some(
+                "with CAP_LEASE for all uploads (contrib/lease.conf); the others are read again \
+                 within `watch.recheck_days`",
+            ))
+        }
+        _ => Finding::fine(NAME, "not known here; allowed files are read again in the background"),
+    }
 }
 
 /// What holds the decoder, found out by trying to get out of it.

@@ -7,7 +7,7 @@ use tokio::runtime::Handle;
 use crate::config::Config;
 use crate::moderation::ItemId;
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Classifier, Embedding, PolicyId};
+use crate::moderation::{Classifier, Embedding, PolicyId, Uploader};
 use crate::store::Judged;
 use crate::vision::occlusion::{Heatmap, as_picture, occlusion};
 use crate::vision::{DecoderPool, Encoder, Pixels};
@@ -34,7 +34,8 @@ pub(super) fn of_file(
 ) -> anyhow::Result<Heat> {
     let path = || escape_path(&judged.sighting.path);
     anyhow::ensure!(ItemId::of_bytes(bytes) == judged.item, "{} was changed just now", path());
-    let views = decoders.views(bytes, &encoder.model().image)?;
+    let uploader = Uploader::near(&judged.sighting.path);
+    let views = decoders.views(bytes, &encoder.model().image, &uploader)?;
     let views = views.with_context(path)?.views;
     let view = views.get(view).context("the picture has fewer views than before")?;
     let map = map(encoder, classifier, view, &|| true)?.context("it was called off")?;
@@ -70,7 +71,7 @@ impl Artist {
     pub(super) fn draw(
         &mut self,
         decoders: &DecoderPool,
-        bytes: &[u8],
+        (bytes, uploader): (&[u8], &Uploader),
         policy: &PolicyId,
         reveal: impl Fn(RgbImage) -> RgbImage,
         still_wanted: &dyn Fn() -> bool,
@@ -88,7 +89,7 @@ impl Artist {
         };
         let classifier = classifiers.iter().find(|one| one.policy.id == *policy);
         let classifier = classifier.context("the policy is not in force any more")?;
-        let views = decoders.views(bytes, &encoder.model().image)??.views;
+        let views = decoders.views(bytes, &encoder.model().image, uploader)??.views;
         let score = classifier.score(&encoder.embed_images(&views)?);
         let view = score.and_then(|score| views.get(score.view)).context("there is no view")?;
         let Some(map) = map(encoder.as_ref(), classifier, view, still_wanted)? else {

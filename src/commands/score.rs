@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape_path;
 use crate::moderation::score::{sigmoid, softmax};
-use crate::moderation::{ItemId, Outcome, Reason};
+use crate::moderation::{ItemId, Outcome, Reason, Uploader};
 use crate::pipeline::{judge_named, pictures_named};
 use crate::store::Judged;
 use crate::vision::{DecoderPool, ModelCard, Pixels};
@@ -200,7 +200,7 @@ fn reference_view(
         }
     };
     let view = decoders
-        .reference_view(&bytes, &card.image)?
+        .reference_view(&bytes, &card.image, &Uploader::Operator)?
         .map_err(|flaw| Reason::Undecodable(flaw.to_string()))
         .and_then(|mut views| {
             let none = || Reason::Undecodable("it has no frame".into());

@@ -1,6 +1,7 @@
 //! `modtool status`: how the watcher does, told from another terminal.
 
 use std::io::{self, Write as _};
+use std::path::PathBuf;
 
 use clap::Args;
 use rustix::process::{Pid, test_kill_process};
@@ -9,8 +10,8 @@ use serde_json::{Value, json};
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::moderation::QueueCounts;
 use crate::moderation::escape::{escape, escape_path};
+use crate::moderation::{QueueCounts, Timestamp};
 use crate::store::WatcherBeat;
 
 use super::clock::{ago, day_start, now, rfc3339, span};
@@ -22,8 +23,16 @@ use super::workspace;
 const LATE_MS: i64 = 20_000;
 
 /// Tell whether a watcher runs and how it does; exit code 0 healthy, 1 not
+///
+/// Healthy: a watcher runs, none died or fell silent, nothing went wrong in the last minute, and no
+/// file has waited longer than `watch.alarm_lag` of modtool.yaml (60 s).
 #[derive(Debug, Args)]
 pub(super) struct StatusArgs {
+    /// Exit code 1 only for what starting the watcher again fixes: none runs, one died or fell
+    /// silent
+    #[arg(long)]
+    live: bool,
+
     /// Form of what is printed
     #[arg(long, value_enum, default_value_t)]
     format: OutputFormat,
@@ -84,33 +93,44 @@ pub(super) async fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<Ex
     };
     let watchers: Vec<(Health, WatcherBeat)> =
         beats.into_iter().map(|beat| (Health::of(&beat), beat)).collect();
+    let alarm_ms = config.watch.alarm_lag * 1000;
     let foreign = ground::foreign_owned(config);
-    let healthy = is_healthy(&watchers) && foreign.is_none();
+    let live = is_live(&watchers);
+    let healthy = is_healthy(&watchers, alarm_ms) && foreign.is_none();
     match args.format {
-        OutputFormat::Json => print_json(healthy, counts, &watchers, foreign.as_ref())?,
+        OutputFormat::Json => print_json(healthy, live, counts, &watchers, foreign.as_ref())?,
         OutputFormat::Table => {
-            print_table(counts, &watchers)?;
+            print_table(counts, &watchers, alarm_ms)?;
             if let Some(foreign) = &foreign {
                 print_foreign(foreign)?;
             }
         }
     }
-    Ok(if healthy { ExitCode::Clean } else { ExitCode::Flagged })
+    let fine = if args.live { live } else { healthy };
+    Ok(if fine { ExitCode::Clean } else { ExitCode::Flagged })
 }
 
-/// At least one watcher runs, none died or went silent, and nothing went wrong in the last minute.
-fn is_healthy(watchers: &[(Health, WatcherBeat)]) -> bool {
-    let fine = |(health, beat): &(Health, WatcherBeat)| match health {
-        Health::Running => beat.last_error.as_ref().is_none_or(|(_, at)| now().0 - at.0 > 60_000),
-        Health::Ended => true,
-        Health::Silent | Health::Died => false,
+/// At least one watcher runs, and none died or went silent.
+fn is_live(watchers: &[(Health, WatcherBeat)]) -> bool {
+    let gone = |health: &Health| matches!(health, Health::Silent | Health::Died);
+    watchers.iter().any(|(health, _)| *health == Health::Running)
+        && !watchers.iter().any(|(health, _)| gone(health))
+}
+
+/// Besides, nothing went wrong in the last minute, and nothing waits for too long.
+fn is_healthy(watchers: &[(Health, WatcherBeat)], alarm_ms: u64) -> bool {
+    let fine = |beat: &WatcherBeat| {
+        beat.last_error.as_ref().is_none_or(|(_, at)| now().0 - at.0 > 60_000)
+            && beat.lag_ms <= alarm_ms
     };
-    watchers.iter().any(|(health, _)| *health == Health::Running) && watchers.iter().all(fine)
+    is_live(watchers)
+        && watchers.iter().all(|(health, beat)| *health != Health::Running || fine(beat))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "seconds for programs")]
 fn print_json(
     healthy: bool,
+    live: bool,
     counts: QueueCounts,
     watchers: &[(Health, WatcherBeat)],
     foreign: Option<&ForeignOwned>,
@@ -131,6 +151,7 @@ fn print_json(
             "lag_seconds": number(beat.lag_ms as f64 / 1000.0),
             "skipped": beat.skipped,
             "judging_again": beat.again,
+            "stuck": beat.stuck.iter().map(stuck_json).collect::<Value>(),
             "last_error": beat.last_error.as_ref().map(|(text, _)| text),
             "last_error_at": beat.last_error.as_ref().map(|(_, at)| rfc3339(*at)),
         });
@@ -141,6 +162,7 @@ fn print_json(
     };
     let status = json!({
         "healthy": healthy,
+        "live": live,
         "queue": {
             "open": counts.open,
             "escalated": counts.escalated,
@@ -166,7 +188,17 @@ fn print_foreign(foreign: &ForeignOwned) -> io::Result<()> {
     )
 }
 
-fn print_table(counts: QueueCounts, watchers: &[(Health, WatcherBeat)]) -> io::Result<()> {
+fn stuck_json((path, since): &(PathBuf, Timestamp)) -> Value {
+    let mut object = path_json("path", path);
+    object.insert("since".to_owned(), rfc3339(*since).into());
+    Value::Object(object)
+}
+
+fn print_table(
+    counts: QueueCounts,
+    watchers: &[(Health, WatcherBeat)],
+    alarm_ms: u64,
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     let oldest = counts.oldest.map(|at| format!(", the oldest from {}", ago(at)));
     writeln!(
@@ -210,6 +242,13 @@ fn print_table(counts: QueueCounts, watchers: &[(Health, WatcherBeat)]) -> io::R
             let again = beat.again;
             writeln!(out, "{folder}: {again} pictures still to be judged again, by {model}")?;
         }
+        if *health == Health::Running && beat.lag_ms > alarm_ms {
+            let (folder, lag) = (escape_path(&beat.root), span(beat.lag_ms));
+            writeln!(out, "{folder}: {} waiting, one of them for {lag}", count_of(beat.waiting))?;
+            for (path, since) in &beat.stuck {
+                writeln!(out, "  {}: not judged since {}", escape_path(path), ago(*since))?;
+            }
+        }
         if let Some((text, at)) = &beat.last_error {
             let folder = escape_path(&beat.root);
             writeln!(out, "last error in {folder}, {}: {}", ago(*at), escape(text.as_bytes()))?;
@@ -221,10 +260,14 @@ fn print_table(counts: QueueCounts, watchers: &[(Health, WatcherBeat)]) -> io::R
     Ok(())
 }
 
+/// `1 file`, `2 files`.
+fn count_of(files: u64) -> String {
+    if files == 1 { "1 file".to_owned() } else { format!("{files} files") }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::moderation::Timestamp;
 
     fn beat(pid: u32, age_ms: i64) -> WatcherBeat {
         WatcherBeat {
@@ -241,6 +284,7 @@ mod tests {
             lag_ms: 0,
             skipped: 0,
             again: 0,
+            stuck: Vec::new(),
             last_error: None,
         }
     }
@@ -258,11 +302,17 @@ mod tests {
     #[test]
     fn healthy_needs_a_running_watcher_and_no_recent_error() {
         let running = (Health::Running, beat(1, 100));
-        assert!(is_healthy(std::slice::from_ref(&running)));
-        assert!(!is_healthy(&[]));
-        assert!(!is_healthy(&[(Health::Ended, beat(1, 100))]));
-        assert!(!is_healthy(&[running.clone(), (Health::Died, beat(1, 100))]));
+        let verdict = |watchers: &[_]| (is_healthy(watchers, 60_000), is_live(watchers));
+        assert_eq!(verdict(std::slice::from_ref(&running)), (true, true));
+        assert_eq!(verdict(&[]), (false, false));
+        assert_eq!(verdict(&[(Health::Ended, beat(1, 100))]), (false, false));
+        assert_eq!(verdict(&[running.clone(), (Health::Died, beat(1, 100))]), (false, false));
+        assert_eq!(verdict(&[running, (Health::Silent, beat(1, 100))]), (false, false));
+        // Starting it again would not help.
         let failing = WatcherBeat { last_error: Some(("disk".into(), now())), ..beat(1, 100) };
-        assert!(!is_healthy(&[(Health::Running, failing)]));
+        assert_eq!(verdict(&[(Health::Running, failing)]), (false, true));
+        let late = |lag_ms| (Health::Running, WatcherBeat { lag_ms, waiting: 1, ..beat(1, 100) });
+        assert_eq!(verdict(&[late(60_001)]), (false, true));
+        assert_eq!(verdict(&[late(60_000)]), (true, true));
     }
 }

@@ -19,8 +19,8 @@ use crate::files::{Excluded, Roots};
 use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
 use crate::pipeline::{
-    self, Actor, Judging, Monitor, OnVerdict, PipelineError, SettleTimes, Source, Stages,
-    WatchTimes, Watching,
+    self, Actor, Judging, Monitor, OnVerdict, PipelineError, RecheckPace, SettleTimes, Source,
+    Stages, WatchTimes, Watching,
 };
 use crate::policy_file::PolicyFile;
 use crate::store::{Judged, Recorded, Store, WatcherBeat};
@@ -61,6 +61,10 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
         ..WatchTimes::default()
     };
     let settle = settle_times(&config, &roots);
+    let pace = RecheckPace {
+        days: config.watch.recheck_days,
+        bytes_per_second: u64::from(config.watch.recheck_mib_s) << 20,
+    };
     let run = Run::open(config.clone(), args.format, settle).await?;
     let reload = reload::watching(config.clone(), &run)?;
     run.renew_by(reload);
@@ -69,7 +73,7 @@ pub(super) async fn run(args: WatchArgs, config: Config) -> anyhow::Result<ExitC
         info!(folder = %escape_path(root), "watching; Ctrl-C ends");
     }
     let beating = run.beat(roots.clone());
-    let ended = run.pipeline(Source::Watch(roots, watching, times)).await;
+    let ended = run.pipeline(Source::Watch(roots, watching, times, pace)).await;
     beating.end().await;
     tidying.abort();
     drop(locks);
@@ -99,6 +103,7 @@ pub(super) fn settle_times(config: &Config, roots: &[PathBuf]) -> SettleTimes {
     SettleTimes {
         closed: Duration::from_millis(config.watch.settle_ms),
         unchanged: if far { Duration::from_secs(5) } else { usual.unchanged },
+        most: Duration::from_secs(config.watch.settle_max),
     }
 }
 
@@ -158,7 +163,12 @@ pub(super) struct Run {
     started: Instant,
     started_at: Timestamp,
     json_log: bool,
+    /// A file that waits longer is named in `status`.
+    alarm: Duration,
 }
+
+/// So many of them.
+const MOST_STUCK: usize = 5;
 
 impl Run {
     /// Opens policies, store, engine and model; refuses broken policies before anything is judged.
@@ -168,6 +178,7 @@ impl Run {
         settle: SettleTimes,
     ) -> anyhow::Result<Self> {
         let json_log = config.json_log;
+        let alarm = Duration::from_secs(config.watch.alarm_lag);
         let files = workspace::judging_policies(&config)?;
         if files.is_empty() {
             warn!(
@@ -212,6 +223,7 @@ impl Run {
             started: Instant::now(),
             started_at: now(),
             json_log,
+            alarm,
         })
     }
 
@@ -264,7 +276,7 @@ impl Run {
         let (end, mut ended) = tokio::sync::oneshot::channel();
         let (store, monitor) = (Arc::clone(&self.store), Arc::clone(&self.monitor));
         let (engine, model) = (Arc::clone(&self.engine), self.card.name.clone());
-        let started_at = self.started_at;
+        let (started_at, alarm) = (self.started_at, self.alarm);
         let task = tokio::spawn(async move {
             let mut rate = Rate::new(&monitor);
             let mut interval = tokio::time::interval(Duration::from_secs(2));
@@ -292,6 +304,7 @@ impl Run {
                         }),
                         skipped: monitor.skipped(),
                         again: monitor.again.load(Relaxed),
+                        stuck: monitor.stuck(alarm, MOST_STUCK),
                         last_error: monitor.last_error(),
                     };
                     if let Err(error) = store.record_beat(&beat).await {

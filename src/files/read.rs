@@ -127,7 +127,9 @@ fn read_open(
     (&mut file).take(limit.saturating_sub(bytes.len() as u64)).read_to_end(&mut bytes)?;
     let mut hasher = Sha256::new();
     hasher.update(&bytes);
-    let rest = super::fresh::hash_into(&mut file, &mut hasher)?;
+    // One more than there should be: somebody who goes on writing must not keep us reading.
+    let most = stat.file.size.saturating_sub(bytes.len() as u64).saturating_add(1);
+    let rest = super::fresh::hash_into(&mut (&mut file).take(most), &mut hasher)?;
     let item = ItemId::from_bytes(hasher.finalize().into());
     let after = Stat::of_open(&file)?;
     if after.file != stat.file || after.file.size != bytes.len() as u64 + rest {

@@ -203,7 +203,7 @@ impl Roots {
 }
 
 /// This process lacks what opening takes (descriptors, memory): no fault of the file.
-pub(super) fn is_starved(error: &io::Error) -> bool {
+pub fn is_starved(error: &io::Error) -> bool {
     let errno = Errno::from_io_error(error);
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }

@@ -46,6 +46,8 @@ impl Excluded {
 pub enum Found {
     /// A regular file.
     File(PathBuf, Stat),
+    /// A folder that is not walked into ([`walk_one`]).
+    Folder(PathBuf),
     /// A link, pipe, socket or device: never opened.
     Special(PathBuf),
     /// A folder (or an entry) that could not be read.
@@ -60,7 +62,15 @@ pub struct Walk {
     excluded: Excluded,
     /// Still to visit, below the root; the next one last.
     folders: Vec<PathBuf>,
+    depth: Depth,
     here: Option<Here>,
+}
+
+/// How far a walk goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Depth {
+    One,
+    All,
 }
 
 /// The folder that is being visited.
@@ -75,7 +85,12 @@ struct Here {
 
 /// Walks over `below`, a path below the root (empty: the root itself).
 pub fn walk(root: Arc<Root>, below: PathBuf, excluded: Excluded) -> Walk {
-    Walk { root, excluded, folders: vec![below], here: None }
+    Walk { root, excluded, folders: vec![below], depth: Depth::All, here: None }
+}
+
+/// Visits one folder only, and names those in it.
+pub fn walk_one(root: Arc<Root>, below: PathBuf, excluded: Excluded) -> Walk {
+    Walk { depth: Depth::One, ..walk(root, below, excluded) }
 }
 
 impl Iterator for Walk {
@@ -104,7 +119,10 @@ impl Iterator for Walk {
                 continue;
             }
             match here.folder.stat(Path::new(&name)) {
-                Ok(Some(stat)) if stat.kind == Kind::Folder => here.deeper.push(below),
+                Ok(Some(stat)) if stat.kind == Kind::Folder => match self.depth {
+                    Depth::One => return Some(Found::Folder(path)),
+                    Depth::All => here.deeper.push(below),
+                },
                 Ok(Some(stat)) if stat.kind == Kind::File => return Some(Found::File(path, stat)),
                 Ok(Some(_)) => return Some(Found::Special(path)),
                 // It went away since its name was read.

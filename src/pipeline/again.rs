@@ -7,11 +7,12 @@
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tracing::info;
 
-use crate::moderation::{Fingerprint, Sighting};
+use crate::files::Kind;
+use crate::moderation::{Fingerprint, Sighting, Uploader};
 use crate::store::StoreError;
 
 use super::Stop;
@@ -22,7 +23,10 @@ use super::settle::{Candidate, Hint};
 const PAGE: u32 = 256;
 
 /// New uploads go first: while more files than this wait, nothing old is added to them.
-const FEW_WAITING: u64 = 32;
+const FEW_WAITING: usize = 32;
+
+/// New uploads go first, but no flood of them stops this for ever.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Between two looks at how much waits.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -44,9 +48,10 @@ pub(super) async fn judge_again(
         for (_, sighting) in page {
             left = left.saturating_sub(1);
             // What went away since stays judged as it was.
-            if !matches!(scanner.roots.regular(&sighting), Ok(Some(_))) {
-                continue;
-            }
+            let owner = match scanner.roots.stat(&sighting) {
+                Ok(Some(stat)) if stat.kind == Kind::File => stat.owner,
+                _ => continue,
+            };
             if !told {
                 info!(
                     pictures = left + 1,
@@ -57,7 +62,7 @@ pub(super) async fn judge_again(
             monitor.again.store(left, Ordering::Relaxed);
             tokio::select! {
                 () = stop.requested() => return Ok(()),
-                handed = hand_on(scanner, sighting) => if !handed { return Ok(()) },
+                handed = hand_on(scanner, sighting, owner) => if !handed { return Ok(()) },
             }
         }
     }
@@ -74,16 +79,17 @@ pub(super) async fn judge_again(
 
 /// Waits until nothing is in hand any more: what was handed on is judged only then.
 async fn written_down(scanner: &Scanner) {
-    let underway = || scanner.candidates.capacity() < scanner.candidates.max_capacity();
-    while underway() || scanner.monitor.waiting().0 > 0 {
+    while scanner.places.are_taken() || scanner.monitor.waiting().0 > 0 {
         tokio::time::sleep(PAUSE).await;
     }
 }
 
 /// Waits until little waits; answers whether the pipeline still takes candidates.
-async fn hand_on(scanner: &Scanner, sighting: Sighting) -> bool {
-    while scanner.monitor.waiting().0 > FEW_WAITING {
+async fn hand_on(scanner: &Scanner, sighting: Sighting, owner: u32) -> bool {
+    let patience = Instant::now() + PATIENCE;
+    while scanner.turns.waiting() > FEW_WAITING && Instant::now() < patience {
         tokio::time::sleep(PAUSE).await;
     }
-    scanner.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_ok()
+    let place = scanner.places.take(&Uploader::of(&sighting, owner)).await;
+    scanner.candidates.send(Candidate { sighting, hint: Hint::None, place }).is_ok()
 }

@@ -5,9 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::time::timeout;
 use tracing::error;
 
 use crate::moderation::escape::escape_path;
@@ -16,9 +14,10 @@ use crate::store::{Judged, JudgedBy, PictureFacts};
 use crate::vision::preprocess::Pixels;
 use crate::vision::{Encoder, VisionError};
 
+use super::fair::{FairQueue, Popped};
 use super::monitor::Monitor;
 use super::prepare::{Content, Prepared};
-use super::{Reload, Shared, Stop, lock};
+use super::{Reload, Stop, lock};
 
 /// How long a picture waits at most for the others of its batch, while there are others on their
 /// way. It costs the model about half as much in a batch of eight as alone, and two cores decode one
@@ -103,13 +102,17 @@ impl Embedder {
     /// over. Runs on a thread of its own; several of them share `prepared`.
     pub(super) fn run(
         &self,
-        prepared: &Shared<mpsc::Receiver<Prepared>>,
+        prepared: &FairQueue<Prepared>,
+        gathering: &Mutex<()>,
         judged: &mpsc::Sender<Judged>,
     ) {
         let lanes = self.encoder.lanes();
         loop {
-            // A statement of its own: the lock must not be held while the model runs.
-            let files = next_batch(&mut lock(prepared), self.batch, lanes, LINGER, &self.monitor);
+            let files = {
+                // One lane gathers at a time, and lets go before the model runs.
+                let _alone = lock(gathering);
+                next_batch(prepared, self.batch, lanes, LINGER, &self.monitor)
+            };
             let Some(files) = files else { return };
             if self.stop.grace_is_over() {
                 return;
@@ -130,26 +133,26 @@ impl Embedder {
 /// self-scheduling, Polychronopoulos and Kuck 1987), so that none rests while another has a whole
 /// batch: seconds with a large model.
 fn next_batch(
-    prepared: &mut mpsc::Receiver<Prepared>,
+    prepared: &FairQueue<Prepared>,
     most: usize,
     lanes: usize,
     linger: Duration,
     monitor: &Monitor,
 ) -> Option<Vec<Prepared>> {
-    let mut waiting = vec![prepared.blocking_recv()?];
-    let (runtime, until) = (Handle::current(), Instant::now() + linger);
+    let mut waiting = vec![prepared.pop()?];
+    let until = Instant::now() + linger;
     let most = most.min(monitor.to_come().max(1).div_ceil(lanes));
     monitor.reached_model(&waiting[0].sighting.path);
     while pictures(&waiting) < most {
-        match runtime.block_on(timeout(PAUSE, prepared.recv())) {
-            Ok(Some(next)) => {
+        match prepared.pop_within(PAUSE) {
+            Popped::One(next) => {
                 monitor.reached_model(&next.sighting.path);
                 waiting.push(next);
             }
-            Ok(None) => break,
-            Err(_) if Instant::now() > until => break,
-            Err(_) if monitor.preparing.load(Ordering::Relaxed) == 0 => break,
-            Err(_) => {}
+            Popped::Ended => break,
+            Popped::Nothing if Instant::now() > until => break,
+            Popped::Nothing if monitor.preparing.load(Ordering::Relaxed) == 0 => break,
+            Popped::Nothing => {}
         }
     }
     Some(waiting)
@@ -251,7 +254,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::moderation::{ItemId, Sighting};
+    use crate::moderation::{ItemId, Sighting, Uploader};
     use crate::store::FileStat;
 
     fn prepared(name: &str) -> Prepared {
@@ -278,18 +281,18 @@ mod tests {
         monitor.preparing.store(being_prepared, Ordering::Relaxed);
         // More are in hand than the batch takes on every lane.
         (0..100).for_each(|name| monitor.take(Path::new(&name.to_string())));
-        let (send, mut receive) = mpsc::channel(2);
-        send.send(prepared("first")).await.expect("taken");
+        let queue = Arc::new(FairQueue::new(8));
+        assert!(queue.push(Uploader::Operator, prepared("first")), "taken");
+        let receive = Arc::clone(&queue);
         let mut batching = tokio::task::spawn_blocking(move || {
-            next_batch(&mut receive, most, 2, Duration::from_hours(1), &monitor)
-                .map(|all| all.len())
+            next_batch(&receive, most, 2, Duration::from_hours(1), &monitor).map(|all| all.len())
         });
         tokio::select! {
             ended = &mut batching => return ended.expect("no panic"),
             () = tokio::time::sleep(PAUSE * 30) => {}
         }
-        send.send(prepared("second")).await.expect("taken");
-        drop(send);
+        assert!(queue.push(Uploader::Operator, prepared("second")), "taken");
+        queue.end();
         batching.await.expect("no panic")
     }
 
@@ -303,25 +306,22 @@ mod tests {
     #[tokio::test]
     async fn the_last_pictures_are_shared_out_among_the_lanes() {
         let batches = async |count: usize, lanes: usize| -> Vec<usize> {
-            let (send, mut receive) = mpsc::channel(32);
+            let receive = FairQueue::new(64);
             let monitor = Monitor::default();
             for name in 0..count {
                 let one = prepared(&name.to_string());
                 monitor.take(&one.sighting.path);
-                send.send(one).await.expect("taken");
+                assert!(receive.push(Uploader::Operator, one), "taken");
             }
             let batching = tokio::task::spawn_blocking(move || {
                 let mut sizes = Vec::new();
                 while monitor.to_come() > 0 {
-                    let batch = next_batch(&mut receive, 8, lanes, LINGER, &monitor);
+                    let batch = next_batch(&receive, 8, lanes, LINGER, &monitor);
                     sizes.push(batch.expect("more are to come").len());
                 }
                 sizes
             });
-            let sizes = batching.await.expect("no panic");
-            // In a run the channel stays open until the last picture is written down.
-            drop(send);
-            sizes
+            batching.await.expect("no panic")
         };
         assert_eq!(batches(20, 1).await, [8, 8, 4]);
         assert_eq!(batches(20, 2).await, [8, 6, 3, 2, 1]);

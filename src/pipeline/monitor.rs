@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use crate::moderation::Timestamp;
 
@@ -33,6 +33,8 @@ pub struct Monitor {
     pub unchanged: AtomicU64,
     /// Of these, how many are neither allowed nor approved by a person.
     pub flagged_before: AtomicU64,
+    /// Folders that could not be read, at the last full scan.
+    pub unreadable: AtomicU64,
     /// Whether the first full scan is over.
     pub scanned: AtomicBool,
     in_hand: Mutex<InHand>,
@@ -89,6 +91,22 @@ impl Monitor {
         (in_hand.since.len() as u64, in_hand.since.values().min().copied())
     }
 
+    /// The files that have waited longest, of those that have waited so long at least.
+    pub fn stuck(&self, at_least: Duration, most: usize) -> Vec<(PathBuf, Timestamp)> {
+        let in_hand = lock(&self.in_hand);
+        let mut stuck: Vec<(&Path, Duration)> = in_hand
+            .since
+            .iter()
+            .map(|(path, since)| (path.as_path(), since.elapsed()))
+            .filter(|(_, age)| *age >= at_least)
+            .collect();
+        stuck.sort_unstable_by(|a, b| b.1.cmp(&a.1));
+        let now = now().0;
+        let since = |age: Duration| now - i64::try_from(age.as_millis()).unwrap_or(0);
+        stuck.truncate(most);
+        stuck.into_iter().map(|(path, age)| (path.to_owned(), Timestamp(since(age)))).collect()
+    }
+
     /// Remembers what went wrong, for `modtool status`.
     pub fn went_wrong(&self, what: impl std::fmt::Display) {
         *lock(&self.last_error) = Some((what.to_string(), now()));
@@ -142,6 +160,16 @@ mod tests {
         monitor.release(Path::new("a"));
         monitor.release(Path::new("never-there"));
         assert_eq!(monitor.waiting().0, 1);
+    }
+
+    #[test]
+    fn what_waits_too_long_is_named_the_oldest_first() {
+        let monitor = Monitor::default();
+        ["a", "b", "c"].iter().for_each(|name| monitor.take(Path::new(name)));
+        assert!(monitor.stuck(Duration::from_hours(1), 9).is_empty());
+        let stuck = monitor.stuck(Duration::ZERO, 2);
+        let names: Vec<_> = stuck.iter().map(|(path, _)| path.as_path()).collect();
+        assert_eq!(names, [Path::new("a"), Path::new("b")]);
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::files::{Kind, Named, NamedFile, Reading, Roots};
-use crate::moderation::{Classifier, FileStat, ItemId, Reason, Sighting, Verdict};
+use crate::moderation::{Classifier, FileStat, ItemId, Reason, Sighting, Uploader, Verdict};
 use crate::store::Judged;
 use crate::vision::decode::{has_picture_extension, sniff};
 use crate::vision::{DecoderPool, Encoder, VisionError};
@@ -16,6 +16,7 @@ use super::embed::judge;
 use super::monitor::Monitor;
 use super::prepare::Preparer;
 use super::reconcile::NoPictures;
+use super::settle::Settled;
 
 /// Judges the named files, and the files below named folders, in order. Every named file gets a
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
@@ -44,13 +45,17 @@ pub fn judge_named(
         fingerprint: encoder.model().fingerprint.clone(),
         store: None,
         no_pictures: Arc::<NoPictures>::default(),
+        open: None,
         monitor: Arc::clone(&monitor),
         feedback,
     };
     let batch = batch * encoder.lanes();
     let mut waiting = Vec::with_capacity(batch);
     for NamedFile { sighting, itself } in files {
-        match preparer.prepare(sighting.clone()) {
+        // Files that are named together are put down to their folder.
+        let uploader = Uploader::top_folder(&sighting)
+            .map_or_else(|| Uploader::near(&sighting.path), Uploader::Folder);
+        match preparer.prepare(Settled::named(sighting.clone()), &uploader) {
             Some(one) => waiting.push(one),
             None if itself => {
                 judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)

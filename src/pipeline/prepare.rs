@@ -10,16 +10,18 @@ use tracing::error;
 
 use crate::files::{Identity, Reading, Roots, Stat, TEMPORARY};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Embedding, FileStat, Fingerprint, ItemId, Reason, Sighting};
+use crate::moderation::{Embedding, FileStat, Fingerprint, ItemId, Reason, Sighting, Uploader};
 use crate::store::{PictureFacts, Store};
 use crate::vision::decode::{self, Flaw, Views};
 use crate::vision::preprocess::{ImageSpec, Pixels};
 use crate::vision::{DecoderPool, SandboxError};
 
-use super::Shared;
+use super::fair::FairQueue;
 use super::monitor::{Monitor, chain, count};
+use super::recheck::OpenFiles;
 use super::reconcile::NoPictures;
-use super::settle::Feedback;
+use super::settle::{Feedback, Rest, Settled};
+use super::turns::{Run, Turns};
 
 /// A file on its way to the model.
 #[derive(Debug)]
@@ -51,24 +53,22 @@ pub(super) struct Preparer {
     /// Where known items are looked up, and the runtime to ask on; none when nothing is stored.
     pub store: Option<(Arc<Store>, Handle)>,
     pub no_pictures: Arc<NoPictures>,
+    /// Where files are remembered that are still open for writing; none where nobody looks again.
+    pub open: Option<Arc<OpenFiles>>,
     pub monitor: Arc<Monitor>,
     pub feedback: mpsc::UnboundedSender<Feedback>,
 }
 
 impl Preparer {
     /// Takes settled paths until there are no more, or nobody wants what comes out.
-    /// Runs on a thread of its own; several of them share `ready`.
-    pub(super) fn run(
-        &self,
-        ready: &Shared<mpsc::Receiver<Sighting>>,
-        prepared: &mpsc::Sender<Prepared>,
-    ) {
-        loop {
-            let next = super::lock(ready).blocking_recv();
-            let Some(sighting) = next else { return };
+    /// Runs on a thread of its own; several of them share `turns`.
+    pub(super) fn run(&self, turns: &Turns, prepared: &FairQueue<Prepared>) {
+        let mut run = Run::default();
+        while let Some((turn, mut settled)) = turns.next(&mut run) {
+            settled.leave_place();
             count(&self.monitor.preparing);
-            let wanted = match self.prepare(sighting) {
-                Some(one) => prepared.blocking_send(one).is_ok(),
+            let wanted = match self.prepare(settled, &turn.uploader) {
+                Some(one) => prepared.push(turn.uploader.clone(), one),
                 None => true,
             };
             self.monitor.preparing.fetch_sub(1, Ordering::Relaxed);
@@ -79,18 +79,41 @@ impl Preparer {
     }
 
     /// `None` when there is nothing to judge: the settling stage has been told.
-    pub(super) fn prepare(&self, sighting: Sighting) -> Option<Prepared> {
+    pub(super) fn prepare(&self, settled: Settled, uploader: &Uploader) -> Option<Prepared> {
+        let Settled { sighting, stat: settled_as, rest, .. } = settled;
         let named = decode::has_picture_extension(&sighting.path);
         let limit = self.decoders.limits().file_bytes;
         let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
-        let (item, stat, content) = match self.reading(&sighting, limit, is_picture)? {
+        let reading = match self.reading(&sighting, limit, is_picture)? {
+            Reading::Changed { item, bytes, mut stat } if rest != Rest::Resting => {
+                // The file may never have held these bytes: no later scan takes it for judged.
+                (stat.file.mtime_ns, stat.file.ctime_ns) = (0, 0);
+                if stat.file.size > limit {
+                    Reading::TooLarge { item, stat }
+                } else {
+                    Reading::Whole { item, bytes, stat }
+                }
+            }
+            // It was left alone, and has changed in the moment since.
+            Reading::Whole { stat, .. } | Reading::TooLarge { stat, .. }
+                if rest == Rest::Resting
+                    && settled_as.is_some_and(|settled| settled != stat.file) =>
+            {
+                self.tell(Feedback::Again(sighting));
+                return None;
+            }
+            reading => reading,
+        };
+        let (item, stat, content) = match reading {
             Reading::Whole { item, stat, .. } | Reading::TooLarge { item, stat }
                 if self.is_being_moved(&sighting, &stat, item) =>
             {
                 self.tell(Feedback::Done(sighting.path));
                 return None;
             }
-            Reading::Whole { item, bytes, stat } => (item, stat.file, self.content(item, &bytes)?),
+            Reading::Whole { item, bytes, stat } => {
+                (item, stat.file, self.content(item, &bytes, uploader)?)
+            }
             Reading::TooLarge { item, stat } => {
                 let flaw = Flaw::TooManyBytes { bytes: stat.file.size, limit };
                 (item, stat.file, Content::Unjudged(Reason::Undecodable(flaw.to_string())))
@@ -118,6 +141,19 @@ impl Preparer {
                 return None;
             }
         };
+        if let (Rest::Restless(tried), Content::Unjudged(Reason::Undecodable(_))) = (rest, &content)
+            && tried != Some(item)
+        {
+            // It may still be growing: that no picture comes out of it is said of what rests, or of
+            // what stays the same while it is touched all the time.
+            self.tell(Feedback::Unfinished(sighting, item));
+            return None;
+        }
+        if let Some(open) = &self.open
+            && !matches!(content, Content::Unjudged(_))
+        {
+            open.remember(&self.roots, &sighting, item, uploader);
+        }
         Some(Prepared { sighting, item, stat, content })
     }
 
@@ -161,12 +197,12 @@ impl Preparer {
     }
 
     /// `None` when the run is being ended.
-    fn content(&self, item: ItemId, bytes: &[u8]) -> Option<Content> {
+    fn content(&self, item: ItemId, bytes: &[u8], uploader: &Uploader) -> Option<Content> {
         if let Some((store, runtime)) = &self.store {
             match runtime.block_on(store.known_item(item, &self.fingerprint)) {
                 Ok(Some(known)) if !known.views.is_empty() => {
                     let facts = match known.facts {
-                        Some(facts) => Some(self.with_hash(facts, bytes)?),
+                        Some(facts) => Some(self.with_hash(facts, bytes, uploader)?),
                         None => None,
                     };
                     return Some(Content::Embedded(known.views, facts));
@@ -176,7 +212,7 @@ impl Preparer {
                 Err(error) => self.monitor.went_wrong(&error),
             }
         }
-        Some(match self.views(bytes)? {
+        Some(match self.views(bytes, uploader)? {
             Ok(Views { views, facts }) => {
                 let facts = PictureFacts {
                     format: facts.format.to_owned(),
@@ -194,10 +230,10 @@ impl Preparer {
 
     /// Asks again until a decoder can be had: that there is none (no memory, no descriptors) says
     /// nothing about the file. `None` when the run is being ended.
-    fn views(&self, bytes: &[u8]) -> Option<Result<Views, Flaw>> {
+    fn views(&self, bytes: &[u8], uploader: &Uploader) -> Option<Result<Views, Flaw>> {
         let mut pause = Duration::from_millis(100);
         loop {
-            match self.decoders.views(bytes, &self.spec) {
+            match self.decoders.views(bytes, &self.spec, uploader) {
                 Ok(views) => return Some(views),
                 Err(SandboxError::CalledOff) => return None,
                 Err(failed) => {
@@ -212,11 +248,16 @@ impl Preparer {
     }
 
     /// What was stored before perceptual hashes were computed gets one now.
-    fn with_hash(&self, facts: PictureFacts, bytes: &[u8]) -> Option<PictureFacts> {
+    fn with_hash(
+        &self,
+        facts: PictureFacts,
+        bytes: &[u8],
+        uploader: &Uploader,
+    ) -> Option<PictureFacts> {
         if facts.hash.is_some() {
             return Some(facts);
         }
-        let decoded = self.views(bytes)?;
+        let decoded = self.views(bytes, uploader)?;
         Some(PictureFacts { hash: decoded.ok().and_then(|views| views.facts.hash), ..facts })
     }
 
@@ -225,7 +266,7 @@ impl Preparer {
         if let Err(mpsc::error::SendError(lost)) = self.feedback.send(feedback) {
             let path = match lost {
                 Feedback::Done(path) => path,
-                Feedback::Again(sighting) => sighting.path,
+                Feedback::Again(sighting) | Feedback::Unfinished(sighting, _) => sighting.path,
             };
             tracing::debug!(path = %escape_path(&path), "left for the next start");
         }

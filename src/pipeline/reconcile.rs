@@ -1,26 +1,46 @@
 //! Compares a folder with the store and hands on what was not judged yet, or has changed.
 
-use std::collections::HashMap;
+use std::cell::Cell;
+use std::collections::{BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tracing::warn;
+use tokio::task::JoinError;
+use tokio::time::timeout;
+use tracing::error;
 
-use crate::files::{Excluded, Found, Roots, walk};
+use crate::files::{Excluded, Found, Reading, Roots, walk, walk_one};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{FileStat, Fingerprint, Sighting};
+use crate::moderation::{FileStat, Fingerprint, ItemId, Sighting, Uploader};
 use crate::store::{Standing, Store, StoreError};
+use crate::vision::decode::{has_picture_extension, sniff};
 
+use super::fair::{FairQueue, Queues};
 use super::monitor::{Monitor, count};
+use super::places::{Place, Places};
+use super::prepare::Prepared;
 use super::settle::{Candidate, Hint};
+use super::turns::Turns;
 
 /// So many files are compared in one go.
 const BATCH: usize = 256;
 
+/// Where files of several uploaders lie in one folder, so many wait for their uploaders' places
+/// while the others' are looked for.
+const MOST_DEFERRED: usize = 1 << 16;
+
+/// Between two tries of a scan that lacked descriptors or memory.
+const STARVED: Duration = Duration::from_secs(1);
+
+/// So many files that are no pictures are remembered; then it begins anew.
+const MOST_KNOWN: usize = 1 << 21;
+
 /// Files that turned out to be no pictures, so that a rescan does not open them again.
-/// Sixteen bytes a path: its hash, and that of its latest stat.
+/// Sixteen bytes a file: the hashes of path and stat.
 #[derive(Debug, Default)]
 pub(super) struct NoPictures {
     hasher: RandomState,
@@ -28,17 +48,40 @@ pub(super) struct NoPictures {
 }
 
 impl NoPictures {
-    /// Answers whether the path was not known before.
+    /// Answers whether the path is not known yet.
     pub(super) fn insert(&self, path: &Path, stat: FileStat) -> bool {
         let (path, stat) = (self.hasher.hash_one(path), self.hasher.hash_one(stat));
-        self.known.lock().unwrap_or_else(PoisonError::into_inner).insert(path, stat).is_none()
+        let mut known = self.known();
+        if known.len() >= MOST_KNOWN {
+            known.clear();
+        }
+        known.insert(path, stat).is_none()
+    }
+
+    /// Forgets everything: what was written through a shared mapping may have the same stat and be
+    /// a picture by now.
+    pub(super) fn forget(&self) {
+        self.known().clear();
     }
 
     fn contains(&self, path: &Path, stat: FileStat) -> bool {
-        let (path, stat) = (self.hasher.hash_one(path), self.hasher.hash_one(stat));
-        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        known.get(&path) == Some(&stat)
+        let known = self.known().get(&self.hasher.hash_one(path)).copied();
+        known == Some(self.hasher.hash_one(stat))
     }
+
+    fn known(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What tells that an allowed file is still the one that was judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trust {
+    /// Its size, times and number. A file that was written through a shared mapping may have all
+    /// of them unchanged.
+    Times,
+    /// Its bytes: every allowed file is read.
+    Bytes,
 }
 
 /// What a scan compares with and where it sends what it finds.
@@ -48,10 +91,67 @@ pub(super) struct Scanner {
     /// Of the model in use.
     pub fingerprint: Fingerprint,
     pub roots: Arc<Roots>,
+    pub trust: Trust,
     pub excluded: Excluded,
     pub no_pictures: Arc<NoPictures>,
-    pub candidates: mpsc::Sender<Candidate>,
+    pub candidates: mpsc::UnboundedSender<Candidate>,
+    pub places: Arc<Places>,
+    pub turns: Arc<Turns>,
+    /// Where folders go that can't be read: there is nothing to decode.
+    pub unread: Arc<FairQueue<Prepared>>,
+    /// How many scans wait for a place.
+    pub parked: Arc<AtomicUsize>,
     pub monitor: Arc<Monitor>,
+}
+
+/// A part of a watched folder that is scanned by itself.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(super) struct Part {
+    pub root: PathBuf,
+    /// The root, or a folder below it.
+    pub folder: PathBuf,
+    pub extent: Extent,
+}
+
+/// A panic of one of our threads is one of ours.
+fn resume<T>(panicked: JoinError) -> T {
+    std::panic::resume_unwind(panicked.into_panic())
+}
+
+impl Part {
+    /// What is scanned to find a file: its top folder, or the files that lie beside it.
+    pub(super) fn of(sighting: &Sighting) -> Self {
+        let root = sighting.root.clone();
+        match Uploader::top_folder(sighting) {
+            Some(folder) => Self { root, folder, extent: Extent::Everything },
+            None => Self { folder: root.clone(), root, extent: Extent::FilesAlone },
+        }
+    }
+}
+
+/// How much of a folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) enum Extent {
+    /// The files that lie directly in it.
+    FilesAlone,
+    /// Whatever lies below it.
+    Everything,
+}
+
+/// Counts one that waits for a place while it lives.
+struct Parked<'a>(&'a AtomicUsize);
+
+impl<'a> Parked<'a> {
+    fn new(parked: &'a AtomicUsize) -> Self {
+        parked.fetch_add(1, Ordering::Relaxed);
+        Self(parked)
+    }
+}
+
+impl Drop for Parked<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 /// What one scan came upon.
@@ -63,19 +163,49 @@ pub(super) struct Scanned {
     pub unchanged: u64,
     /// Of these, how many are neither allowed nor approved by a person.
     pub flagged_before: u64,
-    /// Folders or entries that could not be read, with why.
-    pub unreadable: Vec<(PathBuf, std::io::Error)>,
+    /// Something could not be looked at for want of descriptors or memory.
+    pub starved: bool,
+    /// Folders that could not be read.
+    pub unreadable: BTreeSet<PathBuf>,
 }
 
 impl Scanner {
-    /// Scans `folder`, which is `root` or lies below it. Blocks where the pipeline is full.
-    /// Ends early when the pipeline is gone.
-    pub(super) async fn scan(&self, root: &Path, folder: &Path) -> Result<Scanned, StoreError> {
+    /// Scans a part of a root, until there was enough to look at everything with.
+    pub(super) async fn scan(
+        &self,
+        part: &Part,
+        folders: &mpsc::UnboundedSender<PathBuf>,
+    ) -> Result<Scanned, StoreError> {
+        loop {
+            let scanned = self.scan_once(part, folders).await?;
+            if !scanned.starved || self.candidates.is_closed() {
+                return Ok(scanned);
+            }
+            let what = "folders can't be read for want of descriptors or memory; trying again";
+            error!(folder = %escape_path(&part.folder), what);
+            self.monitor.went_wrong(what);
+            tokio::time::sleep(STARVED).await;
+        }
+    }
+
+    /// Scans a part of a root. Waits where its uploader has no place left, and where a whole
+    /// folder is one uploader's, for nobody else's sake. Folders that it does not walk into go to
+    /// `folders`. Ends early when the pipeline is gone.
+    async fn scan_once(
+        &self,
+        part: &Part,
+        folders: &mpsc::UnboundedSender<PathBuf>,
+    ) -> Result<Scanned, StoreError> {
         let (found_out, mut found_in) = mpsc::channel(4);
-        let mut walk = match (self.roots.root(root), folder.strip_prefix(root)) {
-            (Ok(held), Ok(below)) => walk(held, below.to_owned(), self.excluded.clone()),
+        let below = part.folder.strip_prefix(&part.root).unwrap_or(Path::new("")).to_owned();
+        let Ok(held) = self.roots.root(&part.root) else {
             // It went away; the look at the roots says so.
-            _ => return Ok(Scanned::default()),
+            return Ok(Scanned::default());
+        };
+        let excluded = self.excluded.clone();
+        let mut walk = match part.extent {
+            Extent::Everything => walk(held, below, excluded),
+            Extent::FilesAlone => walk_one(held, below, excluded),
         };
         let walking = tokio::task::spawn_blocking(move || {
             loop {
@@ -87,61 +217,187 @@ impl Scanner {
             }
         });
         let mut scanned = Scanned::default();
-        while let Some(batch) = found_in.recv().await {
-            if !self.compare(root, batch, &mut scanned).await? {
-                break;
+        let mut deferred = Queues::default();
+        let mut wanted = true;
+        while wanted && let Some(batch) = found_in.recv().await {
+            let new = self.compare(part, batch, folders, &mut scanned).await?;
+            for (uploader, sighting) in new {
+                wanted = wanted && self.hand_on(part, uploader, sighting, &mut deferred).await;
             }
         }
-        drop(found_in);
-        if let Err(panicked) = walking.await {
-            std::panic::resume_unwind(panicked.into_panic());
+        while wanted && deferred.len() > 0 {
+            wanted = self.hand_on_deferred(&mut deferred).await;
         }
+        drop(found_in);
+        walking.await.unwrap_or_else(resume);
         Ok(scanned)
     }
 
-    /// Scans a folder that appeared; one that went away again holds nothing.
-    pub(super) async fn scan_again(&self, root: &Path, folder: &Path) -> Result<(), StoreError> {
-        let below = folder.strip_prefix(root).unwrap_or(Path::new(""));
-        let there = self.roots.root(root).is_ok_and(|held| held.folder.folder(below).is_ok());
-        if there { self.scan(root, folder).await.map(|_| ()) } else { Ok(()) }
-    }
-
-    /// Answers whether the pipeline still takes candidates.
+    /// Answers what is to be judged, with whose it is.
     async fn compare(
         &self,
-        root: &Path,
+        part: &Part,
         batch: Vec<Found>,
+        folders: &mpsc::UnboundedSender<PathBuf>,
         scanned: &mut Scanned,
-    ) -> Result<bool, StoreError> {
-        let mut files = Vec::with_capacity(batch.len());
+    ) -> Result<Vec<(Uploader, Sighting)>, StoreError> {
+        let (mut files, mut owners) = (Vec::new(), Vec::new());
         for found in batch {
             match found {
                 Found::File(path, stat) if self.no_pictures.contains(&path, stat.file) => {
                     count(&self.monitor.passed);
                 }
-                Found::File(path, stat) => files.push((path, stat.file)),
+                Found::File(path, stat) => {
+                    files.push((path, stat.file));
+                    owners.push(stat.owner);
+                }
+                // Nobody scans it only while the run is being stopped.
+                Found::Folder(path) => drop(folders.send(path)),
                 Found::Special(_) => scanned.special += 1,
                 Found::Unreadable(path, error) => {
-                    warn!(path = %escape_path(&path), %error, "can't be read");
-                    self.monitor.went_wrong(format_args!("{}: {error}", escape_path(&path)));
-                    scanned.unreadable.push((path, error));
+                    self.tell_unreadable(&part.root, path, &error, scanned).await?;
                 }
             }
         }
-        let standing = self.store.standing(&files, &self.fingerprint).await?;
-        for ((path, _), standing) in files.into_iter().zip(standing) {
+        let mut standing = self.store.standing(&files, &self.fingerprint).await?;
+        if self.trust == Trust::Bytes {
+            self.read_allowed(&part.root, &files, &mut standing).await?;
+        }
+        let (mut new, mut nameless) = (Vec::new(), Vec::new());
+        for (((path, _), owner), standing) in files.into_iter().zip(owners).zip(standing) {
             if standing != Standing::New {
                 count(&self.monitor.passed);
                 scanned.unchanged += 1;
                 scanned.flagged_before += u64::from(standing == Standing::Flagged);
                 continue;
             }
-            let sighting = Sighting { path, root: root.to_owned() };
-            if self.candidates.send(Candidate { sighting, hint: Hint::None }).await.is_err() {
-                return Ok(false);
+            let sighting = Sighting { path, root: part.root.clone() };
+            let named = has_picture_extension(&sighting.path);
+            let one = (Uploader::of(&sighting, owner), sighting);
+            if named { new.push(one) } else { nameless.push(one) }
+        }
+        if !nameless.is_empty() {
+            let scanner = self.clone();
+            let looking = tokio::task::spawn_blocking(move || {
+                nameless.retain(|(_, sighting)| scanner.may_be_picture(sighting));
+                nameless
+            });
+            new.extend(looking.await.unwrap_or_else(resume));
+        }
+        Ok(new)
+    }
+
+    /// Allowed files whose bytes are others by now stand for nothing.
+    async fn read_allowed(
+        &self,
+        root: &Path,
+        files: &[(PathBuf, FileStat)],
+        standing: &mut [Standing],
+    ) -> Result<(), StoreError> {
+        let allowed = (0..files.len()).filter(|place| standing[*place] == Standing::Clear);
+        let allowed: Vec<usize> = allowed.collect();
+        let paths: Vec<&Path> = allowed.iter().map(|place| files[*place].0.as_path()).collect();
+        let judged = self.store.items_at(&paths).await?;
+        let mut reading = Vec::new();
+        for (place, item) in allowed.into_iter().zip(judged) {
+            let sighting = Sighting { path: files[place].0.clone(), root: root.to_owned() };
+            reading.push((place, sighting, item));
+        }
+        let half = reading.split_off(reading.len() / 2);
+        let changed = |files: Vec<(usize, Sighting, Option<ItemId>)>| {
+            let roots = Arc::clone(&self.roots);
+            tokio::task::spawn_blocking(move || {
+                let same = |(_, sighting, item): &(usize, Sighting, Option<ItemId>)| match roots
+                    .read(sighting, 0, |_| true)
+                {
+                    Reading::Whole { item: now, .. } | Reading::TooLarge { item: now, .. } => {
+                        *item == Some(now)
+                    }
+                    _ => false,
+                };
+                let others = files.iter().filter(|file| !same(file));
+                others.map(|(place, ..)| *place).collect::<Vec<_>>()
+            })
+        };
+        for changed in [changed(reading), changed(half)] {
+            for place in changed.await.unwrap_or_else(resume) {
+                standing[place] = Standing::New;
             }
         }
-        Ok(true)
+        Ok(())
+    }
+
+    /// By its name, or its first bytes; what is no picture is remembered. A file that can't be
+    /// read might be one.
+    pub(super) fn may_be_picture(&self, sighting: &Sighting) -> bool {
+        if has_picture_extension(&sighting.path) {
+            return true;
+        }
+        let known = Cell::new(false);
+        let look = |first: &[u8]| {
+            known.set(sniff(first).is_some());
+            // That is all there is to be read.
+            false
+        };
+        match self.roots.read(sighting, 0, look) {
+            Reading::NoPicture { stat } if !known.get() => {
+                if self.no_pictures.insert(&sighting.path, stat.file) {
+                    count(&self.monitor.no_pictures);
+                    count(&self.monitor.passed);
+                }
+                false
+            }
+            Reading::Gone => false,
+            _ => true,
+        }
+    }
+
+    /// Hands a path on as soon as there is a place; answers whether the pipeline still takes any.
+    async fn hand_on(
+        &self,
+        part: &Part,
+        uploader: Uploader,
+        sighting: Sighting,
+        deferred: &mut Queues<Sighting>,
+    ) -> bool {
+        match self.places.try_take(&uploader) {
+            Some(place) => return self.send(sighting, place),
+            // All of it is one uploader's.
+            None if part.extent == Extent::Everything => {
+                let _parked = Parked::new(&self.parked);
+                let place = self.places.take(&uploader).await;
+                return self.send(sighting, place);
+            }
+            None => deferred.push(uploader, sighting),
+        }
+        while deferred.len() > MOST_DEFERRED {
+            if !self.hand_on_deferred(deferred).await {
+                return false;
+            }
+        }
+        true
+    }
+
+    /// Hands on one of those whose uploaders had no place, or waits a while.
+    async fn hand_on_deferred(&self, deferred: &mut Queues<Sighting>) -> bool {
+        let mut place = None;
+        let next = deferred.pop(|uploader| {
+            place = self.places.try_take(uploader);
+            place.is_some()
+        });
+        match next.zip(place) {
+            Some(((_, sighting), place)) => self.send(sighting, place),
+            None => {
+                let _parked = Parked::new(&self.parked);
+                // In vain when one became free just before.
+                let _ = timeout(Duration::from_millis(100), self.places.freed()).await;
+                !self.candidates.is_closed()
+            }
+        }
+    }
+
+    fn send(&self, sighting: Sighting, place: Place) -> bool {
+        self.candidates.send(Candidate { sighting, hint: Hint::None, place }).is_ok()
     }
 
     /// Counts the files below the roots, so that progress can say how much is left.

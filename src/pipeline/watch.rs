@@ -10,7 +10,7 @@ mod kernel;
 #[path = "watch/elsewhere.rs"]
 mod elsewhere;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -19,15 +19,16 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use crate::files::{Change, News};
-use crate::moderation::Sighting;
+use crate::files::{Change, Kind, News};
 use crate::moderation::escape::escape_path;
+use crate::moderation::{Sighting, Uploader};
 use crate::store::StoreError;
 
 use super::Stop;
 use super::monitor::{Monitor, chain};
-use super::reconcile::Scanner;
+use super::reconcile::{Part, Scanner};
 use super::settle::{Candidate, Hint};
+use super::sweep::{Step, Sweep, root_of};
 
 /// How folders are watched.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +63,14 @@ const LOOK_AGAIN: [Duration; 2] = [Duration::from_millis(300), Duration::from_se
 /// So many new folders are looked at again one by one.
 const MOST_AGAIN: usize = 512;
 
+/// The least between two scans that make up for lost news.
+const LEAST_BETWEEN: Duration = Duration::from_secs(1);
+
 /// What the watcher's thread hands on.
 type Heard = Result<News, String>;
 
 /// Scans the roots and then watches them until the stop. A failing watcher is replaced by polling.
+/// Scans go on beside the news: a folder that takes long keeps nobody's news waiting.
 pub(super) async fn watch(
     roots: &[PathBuf],
     watching: Watching,
@@ -79,9 +84,13 @@ pub(super) async fn watch(
     // Watch first, scan then: what comes in between is seen at least once.
     let mut watcher = None;
     scanner.roots.look_again(roots);
+    let mut sweep = Sweep::new(scanner.clone(), roots);
     let mut again: Vec<(Instant, PathBuf)> = Vec::new();
     let mut next_look = Instant::now() + times.poll;
     let mut next_scan = Instant::now();
+    // Lost news are made up for at once, but not by scanning all the time.
+    let mut not_before = next_scan;
+    let mut started = next_scan;
     loop {
         let due = again.iter().map(|(due, _)| *due).min().unwrap_or(next_scan).min(next_scan);
         tokio::select! {
@@ -89,10 +98,11 @@ pub(super) async fn watch(
             () = stop.requested() => return,
             () = overflow.noticed() => {
                 warn!("more events than could be taken; scanning the folders instead");
-                next_scan = Instant::now();
+                next_scan = next_scan.min(not_before.max(Instant::now()));
             }
             () = tokio::time::sleep_until(due) => {
-                if next_scan <= Instant::now() {
+                let now = Instant::now();
+                if next_scan <= now {
                     // A folder that comes back, or that another was mounted over, is another
                     // folder to the kernel. Watch first, scan then.
                     if tell_changes(&scanner.roots.look_again(roots), &scanner.monitor) {
@@ -102,16 +112,15 @@ pub(super) async fn watch(
                     if watching == Watching::Events && watcher.is_none() && all_there {
                         watcher = start().await;
                     }
-                    let compared = scan_all(roots, scanner, &mut stop).await;
-                    let hears_all = watcher.as_ref().is_some_and(kernel::Watcher::hears_all);
-                    let full = compared.is_ok() && hears_all;
-                    tell_failed(compared, &scanner.monitor);
-                    let pause = if full { times.rescan } else { times.poll };
-                    next_scan = Instant::now() + pause;
+                    sweep.request_all();
+                    started = now;
+                    // Until it is over: then it is known how soon the next one is due.
+                    next_scan = now + times.rescan;
                 }
-                let now = Instant::now();
                 for (_, folder) in again.extract_if(.., |(due, _)| *due <= now) {
-                    tell_failed(scan_folder(roots, &folder, scanner).await, &scanner.monitor);
+                    if let Some(root) = root_of(roots, &folder) {
+                        sweep.request_folder(root, folder.clone());
+                    }
                 }
             }
             () = tokio::time::sleep_until(next_look) => {
@@ -121,9 +130,27 @@ pub(super) async fn watch(
                 }
                 next_look = Instant::now() + times.poll;
             }
+            step = sweep.step() => {
+                let hears_all = watcher.as_ref().is_some_and(|watcher| watcher.hears_all());
+                let full = match step {
+                    Step::On => continue,
+                    Step::Complete => hears_all,
+                    Step::Incomplete => false,
+                    Step::Failed(failed) => {
+                        tell_failed(&failed, &scanner.monitor);
+                        false
+                    }
+                };
+                let now = Instant::now();
+                not_before = now + (now - started).clamp(LEAST_BETWEEN, times.poll);
+                let pause = if full { times.rescan } else { times.poll };
+                if next_scan > now {
+                    next_scan = now + pause;
+                }
+            }
             Some(heard) = news.recv() => match heard {
-                Ok(News::Closed(path)) => take(path, Hint::Closed, roots, scanner).await,
-                Ok(News::Changed(path)) => take(path, Hint::None, roots, scanner).await,
+                Ok(News::Closed(path)) => take(path, Hint::Closed, roots, scanner, &mut sweep),
+                Ok(News::Changed(path)) => take(path, Hint::None, roots, scanner, &mut sweep),
                 Ok(News::Folder(path)) => {
                     again.extend(LOOK_AGAIN.map(|pause| (Instant::now() + pause, path.clone())));
                     if again.len() > MOST_AGAIN {
@@ -137,7 +164,7 @@ pub(super) async fn watch(
                 Err(failed) => {
                     error!(error = failed, "the watcher failed; scanning the folders");
                     scanner.monitor.went_wrong(format_args!("the watcher failed: {failed}"));
-                    // A new watcher is made after the scan, which picks up what this one missed.
+                    // A new watcher is made with the scan, which picks up what this one missed.
                     watcher = None;
                     next_scan = Instant::now();
                 }
@@ -147,12 +174,10 @@ pub(super) async fn watch(
 }
 
 /// A store that can't be read for a while is no reason to stop watching: it is asked again soon.
-fn tell_failed(compared: Result<(), StoreError>, monitor: &Monitor) {
-    if let Err(failed) = compared {
-        let failed = chain(&failed);
-        error!(error = failed, "the folders can't be compared with the database; trying again");
-        monitor.went_wrong(failed);
-    }
+fn tell_failed(failed: &StoreError, monitor: &Monitor) {
+    let failed = chain(failed);
+    error!(error = failed, "the folders can't be compared with the database; trying again");
+    monitor.went_wrong(failed);
 }
 
 /// Says which roots are gone, are there again, or are others than before (unmounted, mounted over,
@@ -198,79 +223,26 @@ impl Overflow {
     }
 }
 
-/// Sends a candidate for a path that the kernel told of.
-async fn take(path: PathBuf, hint: Hint, roots: &[PathBuf], scanner: &Scanner) {
+/// Sends a candidate for a path that the kernel told of. What is no picture takes no place, and
+/// what finds no place is left in its folder, which is scanned.
+fn take(path: PathBuf, hint: Hint, roots: &[PathBuf], scanner: &Scanner, sweep: &mut Sweep) {
     let Some(root) = root_of(roots, &path) else { return };
     if scanner.excluded.contains(&path) {
         return;
     }
     let sighting = Sighting { root: root.to_owned(), path };
-    // Closed only when the run ends; then the file is found at the next start.
-    let _ = scanner.candidates.send(Candidate { sighting, hint }).await;
-}
-
-fn root_of<'a>(roots: &'a [PathBuf], path: &Path) -> Option<&'a Path> {
-    roots
-        .iter()
-        .map(PathBuf::as_path)
-        .filter(|root| path.starts_with(root))
-        .max_by_key(|root| root.as_os_str().len())
-}
-
-/// One full scan of every root; a root that is gone is told and looked for again later.
-pub(super) async fn scan_all(
-    roots: &[PathBuf],
-    scanner: &Scanner,
-    stop: &mut Stop,
-) -> Result<(), StoreError> {
-    let monitor = &scanner.monitor;
-    let (mut special, mut unchanged, mut flagged_before) = (0, 0, 0);
-    for root in roots {
-        if !scanner.roots.is_there(root) {
-            error!(
-                root = %escape_path(root),
-                "the watched folder is gone; nothing is deleted, and it is looked for again"
-            );
-            monitor.went_wrong(format_args!("{} is gone", escape_path(root)));
-            continue;
-        }
-        let found = tokio::select! {
-            found = scanner.scan(root, root) => found?,
-            () = stop.requested() => return Ok(()),
-        };
-        special += found.special;
-        unchanged += found.unchanged;
-        flagged_before += found.flagged_before;
+    let owner = match scanner.roots.stat(&sighting) {
+        Ok(Some(stat)) if stat.kind == Kind::File => stat.owner,
+        Ok(_) => return,
+        // Not now; a scan sees to it.
+        Err(_) => return sweep.left_behind(Part::of(&sighting)),
+    };
+    if !scanner.may_be_picture(&sighting) {
+        return;
     }
-    monitor.special.store(special, Ordering::Relaxed);
-    monitor.unchanged.store(unchanged, Ordering::Relaxed);
-    monitor.flagged_before.store(flagged_before, Ordering::Relaxed);
-    if !monitor.scanned.swap(true, Ordering::Relaxed) {
-        info!(unchanged, "scanned the folders once");
-    }
-    Ok(())
-}
-
-async fn scan_folder(
-    roots: &[PathBuf],
-    folder: &Path,
-    scanner: &Scanner,
-) -> Result<(), StoreError> {
-    match root_of(roots, folder) {
-        Some(root) => scanner.scan_again(root, folder).await,
-        None => Ok(()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_path_belongs_to_the_innermost_root() {
-        let roots = [PathBuf::from("/u"), PathBuf::from("/u/avatars")];
-        assert_eq!(root_of(&roots, Path::new("/u/avatars/a.png")), Some(roots[1].as_path()));
-        assert_eq!(root_of(&roots, Path::new("/u/a.png")), Some(roots[0].as_path()));
-        assert_eq!(root_of(&roots, Path::new("/elsewhere")), None);
+    match scanner.places.try_take(&Uploader::of(&sighting, owner)) {
+        // Closed only when the run ends; then the file is found at the next start.
+        Some(place) => drop(scanner.candidates.send(Candidate { sighting, hint, place })),
+        None => sweep.left_behind(Part::of(&sighting)),
     }
 }

@@ -18,8 +18,8 @@ use crate::moderation::{
 use super::arming::{ArmingState, look_again};
 use super::placements::{held_since, wish_held};
 use super::rows::{
-    RowError, item_of, narrow, path_bytes, perceptual_hash_of, severity_number, signals_of,
-    unreadable,
+    RowError, item_of, narrow, path_bytes, path_of, perceptual_hash_of, severity_number,
+    signals_of, unreadable,
 };
 use super::{Store, StoreError, StoreSettings, append_audit, bank, groups, hex};
 
@@ -214,6 +214,45 @@ impl Store {
             Ok(Some(KnownItem { views, facts, reason: reason.as_deref().map(Reason::parse) }))
         };
         known.await.map_err(|error| self.failed(error))
+    }
+
+    /// What waits for a person because it could not be read, where it still counts as being there.
+    pub async fn unread_waiting(&self) -> Result<Vec<(Sighting, ItemId)>, StoreError> {
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT s.path, s.root, i.hash FROM tasks AS t JOIN items AS i ON i.id = t.item
+                 JOIN sightings AS s ON s.item = t.item AND s.gone_at IS NULL
+                 WHERE t.state IN ('open', 'escalated') AND t.reason >= 'unreadable: '
+                   AND t.reason < 'unreadable:!'",
+            )
+            .fetch_all(&self.readers)
+            .await?;
+            rows.iter()
+                .map(|row| {
+                    let (path, root) =
+                        (path_of(row.try_get("path")?), path_of(row.try_get("root")?));
+                    Ok::<_, RowError>((Sighting { path, root }, item_of(row.try_get("hash")?)?))
+                })
+                .collect::<Result<Vec<_>, RowError>>()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
+    /// What could not be read at this path can be read now, or is gone: nobody needs to look at it
+    /// any more.
+    pub async fn read_at_last(&self, path: &Path, at: Timestamp) -> Result<(), StoreError> {
+        let mut transaction = self.begin().await?;
+        let write = async {
+            let Some(before) = current_sighting(&mut transaction, path).await? else {
+                return Ok(());
+            };
+            let mut events = Vec::new();
+            leave_behind(&mut transaction, &before, at, &mut events).await?;
+            append_audit(&mut transaction, &events).await?;
+            Ok::<_, RowError>(())
+        };
+        write.await.map_err(|error| self.failed(error))?;
+        self.commit(transaction).await
     }
 
     /// The stored views of an item by one model, in order; empty when it never saw the item.

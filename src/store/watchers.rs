@@ -2,13 +2,14 @@
 
 use std::path::PathBuf;
 
+use serde_json::Value;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::moderation::Timestamp;
 
 use super::rows::{path_bytes, path_of};
-use super::{Store, StoreError};
+use super::{Store, StoreError, hex};
 
 /// How one watcher does, as of its last beat.
 #[derive(Debug, Clone, PartialEq)]
@@ -39,6 +40,8 @@ pub struct WatcherBeat {
     pub skipped: u64,
     /// Pictures judged by another model, still to be judged by this one.
     pub again: u64,
+    /// The files that have waited longest, and since when; only such as wait for too long.
+    pub stuck: Vec<(PathBuf, Timestamp)>,
     /// The last thing that went wrong, and when.
     pub last_error: Option<(String, Timestamp)>,
 }
@@ -49,8 +52,8 @@ impl Store {
         let error = beat.last_error.as_ref();
         sqlx::query(
             "INSERT OR REPLACE INTO watchers (root, pid, started_at, beat_at, stopped_at, engine,
-                 model, judged, rate, waiting, lag_ms, skipped, again, last_error, error_at)
-             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                 model, judged, rate, waiting, lag_ms, skipped, again, stuck, last_error, error_at)
+             VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         )
         .bind(path_bytes(&beat.root))
         .bind(beat.pid)
@@ -65,6 +68,7 @@ impl Store {
         .bind(beat.lag_ms.cast_signed())
         .bind(beat.skipped.cast_signed())
         .bind(beat.again.cast_signed())
+        .bind(stuck_json(&beat.stuck))
         .bind(error.map(|(text, _)| text))
         .bind(error.map(|(_, at)| at.0))
         .execute(&self.writer)
@@ -81,6 +85,26 @@ impl Store {
             .map_err(|source| self.sql(source))?;
         rows.iter().map(beat_of).collect::<Result<_, _>>().map_err(|source| self.sql(source))
     }
+}
+
+fn stuck_json(stuck: &[(PathBuf, Timestamp)]) -> String {
+    let row = |(path, since): &(PathBuf, Timestamp)| {
+        Value::from(vec![Value::from(hex(path_bytes(path))), Value::from(since.0)])
+    };
+    stuck.iter().map(row).collect::<Value>().to_string()
+}
+
+/// What does not read as it was written is left out: it is only for people to look at.
+fn stuck_of(text: &str) -> Vec<(PathBuf, Timestamp)> {
+    let rows: Vec<(String, i64)> = serde_json::from_str(text).unwrap_or_default();
+    let row = |(digits, since): (String, i64)| Some((path_of(unhex(&digits)?), Timestamp(since)));
+    rows.into_iter().filter_map(row).collect()
+}
+
+fn unhex(digits: &str) -> Option<Vec<u8>> {
+    let (pairs, rest) = digits.as_bytes().as_chunks::<2>();
+    let byte = |pair: &[u8; 2]| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok();
+    if rest.is_empty() { pairs.iter().map(byte).collect() } else { None }
 }
 
 fn beat_of(row: &SqliteRow) -> Result<WatcherBeat, sqlx::Error> {
@@ -101,6 +125,7 @@ fn beat_of(row: &SqliteRow) -> Result<WatcherBeat, sqlx::Error> {
         lag_ms: count("lag_ms")?,
         skipped: count("skipped")?,
         again: count("again")?,
+        stuck: stuck_of(row.try_get("stuck")?),
         last_error: error.zip(error_at.map(Timestamp)),
     })
 }

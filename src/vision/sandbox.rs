@@ -5,11 +5,13 @@
 //! byte (see `cage`). A child is given a file's bytes through a pipe and answers pixels at the
 //! model's size, or why there are none; the answer's size is known before it is read, and
 //! everything in it is checked. A child that crashes, hangs or is killed costs one attempt of one
-//! file and nothing else.
+//! file and nothing else. A child that was taken over without a sign could still answer what it
+//! likes: so it sees the files of one uploader only, and can whiten nobody else's.
 
 mod attack;
 mod cage;
 mod child;
+mod idle;
 mod inspection;
 mod process;
 mod wire;
@@ -20,8 +22,8 @@ use std::os::fd::AsFd;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -33,6 +35,8 @@ use tracing::{error, warn};
 
 use super::decode::{self, Crash, Flaw, Limits, Lost, Views};
 use super::preprocess::{ImageSpec, Pixels};
+use crate::moderation::Uploader;
+use idle::Idle;
 use wire::{HELLO, Hello, REPLY_HEAD, ReplyHead, Request, Wish};
 
 pub use attack::Attack;
@@ -41,7 +45,7 @@ pub use child::{ChildError, ChildRole, live_as_child};
 pub use inspection::InspectError;
 pub(super) use inspection::inspect_in_child;
 pub(super) use process::LargeBlocksGoBack;
-pub use process::compute_in_background;
+pub use process::{compute_in_background, is_open_for_writing, use_idle_disk};
 
 /// The hidden subcommand that a child is started with, followed by its role.
 pub const CHILD_SUBCOMMAND: &str = "__decode";
@@ -148,19 +152,24 @@ impl fmt::Display for Cage {
     }
 }
 
-/// Children that decode; as many as there are callers at once.
+/// Children that decode; as many as there are callers at once, and each for one uploader.
 pub struct DecoderPool {
-    program: PathBuf,
-    mode: SandboxMode,
+    starter: Arc<Starter>,
     limits: Limits,
     cage: Cage,
-    idle: Mutex<Vec<Decoder>>,
+    idle: Idle,
+}
+
+/// How children are started, from any thread.
+struct Starter {
+    program: PathBuf,
+    mode: SandboxMode,
     called_off: AtomicBool,
 }
 
 impl fmt::Debug for DecoderPool {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("DecoderPool").field("mode", &self.mode).finish_non_exhaustive()
+        f.debug_struct("DecoderPool").field("mode", &self.starter.mode).finish_non_exhaustive()
     }
 }
 
@@ -205,8 +214,10 @@ impl DecoderPool {
                 cage
             }
         };
-        let (idle, called_off) = (Mutex::default(), AtomicBool::new(false));
-        Ok(Self { program: program.to_owned(), mode, limits, cage, idle, called_off })
+        let called_off = AtomicBool::new(false);
+        let starter = Arc::new(Starter { program: program.to_owned(), mode, called_off });
+        let idle = Idle::new(Arc::clone(&starter));
+        Ok(Self { starter, limits, cage, idle })
     }
 
     /// What the self-test found.
@@ -219,7 +230,8 @@ impl DecoderPool {
         &self.limits
     }
 
-    /// The views that policies score, see [`decode::views`]; or why the file has none.
+    /// The views that policies score, see [`decode::views`]; or why the file has none. The child
+    /// that decodes it never sees another uploader's file.
     ///
     /// # Errors
     /// [`SandboxError`] when no decoder can be had: that says nothing about the file.
@@ -227,11 +239,12 @@ impl DecoderPool {
         &self,
         bytes: &[u8],
         spec: &ImageSpec,
+        uploader: &Uploader,
     ) -> Result<Result<Views, Flaw>, SandboxError> {
-        if self.mode == SandboxMode::Off {
+        if self.starter.mode == SandboxMode::Off {
             return Ok(decode::views(bytes, spec, &self.limits));
         }
-        Ok(self.decode(Wish::Views(spec.clone()), bytes)?.map(Answer::views))
+        Ok(self.decode(Wish::Views(spec.clone()), bytes, uploader)?.map(Answer::views))
     }
 
     /// The one view of the reference implementation, see [`decode::reference_view`].
@@ -242,11 +255,12 @@ impl DecoderPool {
         &self,
         bytes: &[u8],
         spec: &ImageSpec,
+        uploader: &Uploader,
     ) -> Result<Result<Views, Flaw>, SandboxError> {
-        if self.mode == SandboxMode::Off {
+        if self.starter.mode == SandboxMode::Off {
             return Ok(decode::reference_view(bytes, spec, &self.limits));
         }
-        Ok(self.decode(Wish::Reference(spec.clone()), bytes)?.map(Answer::views))
+        Ok(self.decode(Wish::Reference(spec.clone()), bytes, uploader)?.map(Answer::views))
     }
 
     /// A picture for people, see [`decode::preview`].
@@ -258,26 +272,32 @@ impl DecoderPool {
         bytes: &[u8],
         max_width: u32,
         max_height: u32,
+        uploader: &Uploader,
     ) -> Result<Result<RgbImage, Flaw>, SandboxError> {
-        if self.mode == SandboxMode::Off {
+        if self.starter.mode == SandboxMode::Off {
             return Ok(decode::preview(bytes, &self.limits, max_width, max_height));
         }
         let wish = Wish::Preview(max_width.max(1), max_height.max(1));
-        Ok(self.decode(wish, bytes)?.map(Answer::preview))
+        Ok(self.decode(wish, bytes, uploader)?.map(Answer::preview))
     }
 
     /// Ends what is being decoded, for good: every call answers [`SandboxError::CalledOff`].
     pub fn call_off(&self) {
-        self.called_off.store(true, Ordering::Relaxed);
-        self.idle().clear();
+        self.starter.called_off.store(true, Ordering::Relaxed);
+        self.idle.clear();
     }
 
     /// Whether [`DecoderPool::call_off`] was called.
     pub fn is_called_off(&self) -> bool {
-        self.called_off.load(Ordering::Relaxed)
+        self.starter.called_off.load(Ordering::Relaxed)
     }
 
-    fn decode(&self, wish: Wish, bytes: &[u8]) -> Result<Result<Answer, Flaw>, SandboxError> {
+    fn decode(
+        &self,
+        wish: Wish,
+        bytes: &[u8],
+        uploader: &Uploader,
+    ) -> Result<Result<Answer, Flaw>, SandboxError> {
         let (length, limit) = (bytes.len() as u64, self.limits.file_bytes);
         if length > limit {
             return Ok(Err(Flaw::TooManyBytes { bytes: length, limit }));
@@ -285,12 +305,12 @@ impl DecoderPool {
         let mut request = Request { sequence: 0, wish, limits: self.limits.clone(), length };
         let mut attempts = 0;
         loop {
-            let idle = self.idle().pop();
-            let mut decoder = idle.map_or_else(|| self.new_decoder(), Ok)?;
-            match decoder.answer(&mut request, bytes, &self.called_off) {
+            let idle = self.idle.take(uploader);
+            let mut decoder = idle.map_or_else(|| self.starter.decoder(), Ok)?;
+            match decoder.answer(&mut request, bytes, &self.starter.called_off) {
                 Ok(answer) => {
                     if decoder.files < FILES_A_CHILD {
-                        self.idle().push(decoder);
+                        self.idle.put_back(uploader, decoder);
                     }
                     return Ok(answer);
                 }
@@ -319,14 +339,13 @@ impl DecoderPool {
             let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
             Some(line.split_whitespace().nth(1)?.parse::<u64>().ok()? << 10)
         };
-        self.idle().iter().filter_map(peak).max()
+        self.idle.most(peak)
     }
+}
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Decoder>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn new_decoder(&self) -> Result<Decoder, SandboxError> {
+impl Starter {
+    /// A child that is ready and has seen no file.
+    fn decoder(&self) -> Result<Decoder, SandboxError> {
         let role = match self.mode {
             SandboxMode::Required => ChildRole::Decode,
             SandboxMode::BestEffort | SandboxMode::Off => ChildRole::DecodeAtBest,

@@ -8,6 +8,7 @@ use flate2::Compression;
 use flate2::write::ZlibEncoder;
 use image::imageops::{FilterType, resize};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use modtool::moderation::Uploader;
 use modtool::vision::decode::{Flaw, Limits};
 
 use crate::sandbox::{pool, spec};
@@ -127,10 +128,10 @@ fn bombs_are_refused_or_contained() {
         assert!(bytes.len() < 50 << 20, "{name}: a file of that size is refused as such");
         // A pool each, so that its peak is this bomb's.
         let pool = pool(Limits::default());
-        let warm = pool.views(&png(&noise(2)), &spec()).expect("a decoder");
+        let warm = pool.views(&png(&noise(2)), &spec(), &Uploader::Operator).expect("a decoder");
         assert!(warm.is_ok());
         let start = Instant::now();
-        let answer = pool.views(bytes, &spec()).expect("a decoder");
+        let answer = pool.views(bytes, &spec(), &Uploader::Operator).expect("a decoder");
         let took = start.elapsed();
         let peak = pool.peak_memory().map_or(0, |peak| peak >> 20);
         let words = answer.as_ref().map_or_else(ToString::to_string, |_| "decoded".to_owned());
@@ -145,7 +146,11 @@ fn bombs_are_refused_or_contained() {
         }
         assert!(took < Duration::from_secs(50), "{name}: {took:?}");
         // Whatever it was, the next one is served.
-        assert_eq!(pool.views(&png(&noise(2)), &spec()).expect("a decoder"), warm, "{name}");
+        assert_eq!(
+            pool.views(&png(&noise(2)), &spec(), &Uploader::Operator).expect("a decoder"),
+            warm,
+            "{name}"
+        );
     }
 }
 
@@ -169,9 +174,13 @@ fn a_file_that_is_cut_off_anywhere_is_never_taken_for_whole() {
     let mut tried = 0;
     for seed in 0..if is_long() { 1_000 } else { 2 } {
         for (name, whole) in seeds(seed) {
-            assert!(pool.views(&whole, &spec()).expect("a decoder").is_ok(), "{name}");
+            assert!(
+                pool.views(&whole, &spec(), &Uploader::Operator).expect("a decoder").is_ok(),
+                "{name}"
+            );
             for length in (0..whole.len()).step_by(37) {
-                let answer = pool.views(&whole[..length], &spec()).expect("a decoder");
+                let answer =
+                    pool.views(&whole[..length], &spec(), &Uploader::Operator).expect("a decoder");
                 tried += 1;
                 match answer {
                     Err(Flaw::Crashed(crash)) => panic!("{name} cut at {length}: {crash:?}"),
@@ -208,7 +217,7 @@ fn random_damage_never_costs_more_than_the_file() {
                     bytes[place] = u8::try_from(dice.below(256)).expect("a byte");
                 }
                 tried += 1;
-                match pool.views(&bytes, &spec()).expect("a decoder") {
+                match pool.views(&bytes, &spec(), &Uploader::Operator).expect("a decoder") {
                     Ok(_) => decoded += 1,
                     Err(Flaw::Crashed(_)) => lost += 1,
                     Err(_) => {}

@@ -6,6 +6,7 @@ use std::path::Path;
 
 use image::imageops::{FilterType, flip_horizontal, resize, rotate90, rotate180, rotate270};
 use image::{DynamicImage, ImageFormat, Rgb, RgbImage, Rgba, RgbaImage};
+use modtool::moderation::Uploader;
 use modtool::vision::decode::Limits;
 use serde_json::Value;
 
@@ -194,9 +195,13 @@ fn what_a_file_calls_itself_does_not_matter() {
 fn a_note_to_turn_the_picture_is_followed() {
     let pool = pool(Limits::default());
     let upright = page(1);
-    let plain = pool.views(&jpeg(&upright), &spec()).expect("a decoder").expect("a picture");
+    let plain = pool
+        .views(&jpeg(&upright), &spec(), &Uploader::Operator)
+        .expect("a decoder")
+        .expect("a picture");
     let turned = crate::support::odd::lying_jpeg(&upright);
-    let turned = pool.views(&turned, &spec()).expect("a decoder").expect("a picture");
+    let turned =
+        pool.views(&turned, &spec(), &Uploader::Operator).expect("a decoder").expect("a picture");
     let off =
         plain.views[0].rgb.iter().zip(&turned.views[0].rgb).map(|(a, b)| a.abs_diff(*b)).max();
     assert!(off.is_some_and(|off| off < 40), "{off:?}");
@@ -204,8 +209,11 @@ fn a_note_to_turn_the_picture_is_followed() {
     DynamicImage::ImageRgb8(RgbImage::from_pixel(3, 3, Rgb([1, 2, 3])))
         .write_to(&mut still, ImageFormat::Png)
         .expect("a picture is encoded");
-    let tiny = pool.views(still.get_ref(), &spec()).expect("a decoder").expect("a picture");
+    let tiny = pool
+        .views(still.get_ref(), &spec(), &Uploader::Operator)
+        .expect("a decoder")
+        .expect("a picture");
     assert_eq!(tiny.views[0].rgb[..3], [1, 2, 3]);
-    let busy = pool.views(&png(&noise(3)), &spec()).expect("a decoder");
+    let busy = pool.views(&png(&noise(3)), &spec(), &Uploader::Operator).expect("a decoder");
     assert!(busy.is_ok());
 }

@@ -12,6 +12,7 @@ mod crash;
 mod desk;
 mod eval;
 mod evasion;
+mod fairness;
 mod fuzz;
 mod golden;
 mod ground;

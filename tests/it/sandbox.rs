@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use image::imageops::{FilterType, resize};
+use modtool::moderation::Uploader;
 use modtool::vision::decode::{self, Crash, Flaw, Limits, Lost};
 use modtool::vision::preprocess::{ImageSpec, Resample, Resize};
 use modtool::vision::sandbox::{Attack, ChildRole, SandboxError};
@@ -65,7 +66,7 @@ fn an_open_cage_is_seen() {
     let pool = DecoderPool::start(open, SandboxMode::BestEffort, Limits::default());
     let pool = pool.expect("best effort goes on");
     assert_eq!(pool.cage().open, Attack::ALL);
-    let answer = pool.views(&png(&noise(1)), &spec());
+    let answer = pool.views(&png(&noise(1)), &spec(), &Uploader::Operator);
     assert!(matches!(answer, Err(SandboxError::NotReady(_))), "{answer:?}");
 }
 
@@ -106,22 +107,44 @@ fn a_child_answers_what_the_decoder_says() {
     ];
     for (index, bytes) in files.iter().enumerate() {
         for spec in [spec(), ImageSpec { resize: Resize::ShortestEdgeCrop, size: 32, ..spec() }] {
-            let child = pool.views(bytes, &spec).expect("a decoder");
+            let child = pool.views(bytes, &spec, &Uploader::Operator).expect("a decoder");
             assert_eq!(child, decode::views(bytes, &spec, &limits), "file {index}");
-            let child = pool.reference_view(bytes, &spec).expect("a decoder");
+            let child = pool.reference_view(bytes, &spec, &Uploader::Operator).expect("a decoder");
             assert_eq!(child, decode::reference_view(bytes, &spec, &limits), "file {index}");
         }
-        let child = pool.preview(bytes, 300, 200).expect("a decoder");
+        let child = pool.preview(bytes, 300, 200, &Uploader::Operator).expect("a decoder");
         assert_eq!(child, decode::preview(bytes, &limits, 300, 200), "file {index}");
     }
     let few = Limits { file_bytes: 10, ..patient() };
-    let refused = self::pool(few).views(&files[0], &spec()).expect("a decoder");
+    let refused =
+        self::pool(few).views(&files[0], &spec(), &Uploader::Operator).expect("a decoder");
     assert!(matches!(refused, Err(Flaw::TooManyBytes { limit: 10, .. })), "{refused:?}");
 }
 
 /// Times that hold on a machine that does ten other things.
 fn patient() -> Limits {
     Limits { computing_seconds: 60, wall_seconds: 300, ..Limits::default() }
+}
+
+/// Whoever takes a child over without a sign whitens their own pictures at most.
+#[test]
+fn a_child_sees_the_files_of_one_uploader_only() {
+    let pool = pool(patient());
+    let good = png(&page(1));
+    let expected = decode::views(&good, &spec(), &Limits::default());
+    let uploader = |name: &str| Uploader::Folder(name.into());
+    let seen =
+        |bytes: &[u8], name: &str| pool.views(bytes, &spec(), &uploader(name)).expect("a decoder");
+    assert_eq!(seen(&good, "bob"), expected);
+    // Not a picture, so there is no answer to whiten yet.
+    assert!(seen(b"modtool test: take over", "eve").is_err());
+    let white = seen(&good, "eve").expect("a picture");
+    assert!(white.views.iter().all(|view| view.rgb.iter().all(|part| *part == 255)));
+    for round in 0..40 {
+        let name = format!("uploader {}", round % 20);
+        assert_eq!(seen(&good, &name), expected, "{name}");
+        assert_eq!(seen(&good, "bob"), expected);
+    }
 }
 
 /// Promise P4. The files ask a child of a build for development to fail; the failures are real.
@@ -135,12 +158,16 @@ fn a_child_that_is_lost_costs_its_file_and_nothing_else() {
         let (pool, good, expected) = (Arc::clone(&pool), good.clone(), expected.clone());
         std::thread::spawn(move || {
             for _ in 0..300 {
-                assert_eq!(pool.views(&good, &spec()).expect("a decoder"), expected);
+                assert_eq!(
+                    pool.views(&good, &spec(), &Uploader::Operator).expect("a decoder"),
+                    expected
+                );
             }
         })
     };
     let lost_on = |pool: &DecoderPool, wish: &str| {
-        let answer = pool.views(format!("modtool test: {wish}").as_bytes(), &spec());
+        let answer =
+            pool.views(format!("modtool test: {wish}").as_bytes(), &spec(), &Uploader::Operator);
         let Err(Flaw::Crashed(Crash { attempts: 3, how })) = answer.expect("a decoder") else {
             panic!("{wish} was survived, or given up too early")
         };
@@ -154,7 +181,11 @@ fn a_child_that_is_lost_costs_its_file_and_nothing_else() {
         ("compute", Lost::ComputedTooLong),
     ] {
         assert_eq!(lost_on(&pool, wish), how, "{wish}");
-        assert_eq!(pool.views(&good, &spec()).expect("a decoder"), expected, "after {wish}");
+        assert_eq!(
+            pool.views(&good, &spec(), &Uploader::Operator).expect("a decoder"),
+            expected,
+            "after {wish}"
+        );
     }
     // Taking so much memory may take longer than it may compute.
     let how = lost_on(&pool, "allocate");
@@ -189,7 +220,11 @@ fn the_cost_of_the_cage_is_told() {
             start.elapsed().as_secs_f64()
         };
         let inside = || assert!(decode::views(&bytes, &spec(), &limits).is_ok());
-        let caged = || assert!(pool.views(&bytes, &spec()).is_ok_and(|answer| answer.is_ok()));
+        let caged = || {
+            assert!(
+                pool.views(&bytes, &spec(), &Uploader::Operator).is_ok_and(|answer| answer.is_ok())
+            )
+        };
         // Twice each, the better one counts: the machine does other things too.
         let (a, b) = (measured(&inside), measured(&caged));
         let (a, b) = (a.min(measured(&inside)), b.min(measured(&caged)));
@@ -205,7 +240,9 @@ fn the_cost_of_the_cage_is_told() {
 fn decoding_can_be_called_off() {
     let pool = Arc::new(pool(Limits::default()));
     let asked = Arc::clone(&pool);
-    let asking = std::thread::spawn(move || asked.views(b"modtool test: sleep", &spec()));
+    let asking = std::thread::spawn(move || {
+        asked.views(b"modtool test: sleep", &spec(), &Uploader::Operator)
+    });
     std::thread::sleep(Duration::from_millis(300));
     assert!(!asking.is_finished());
     pool.call_off();

@@ -805,6 +805,7 @@ async fn the_last_beat_of_a_watcher_is_what_others_see() {
         lag_ms: 300,
         skipped: 1,
         again: 7,
+        stuck: vec![("/u/\u{1b}slow.png".into(), Timestamp(5))],
         last_error: Some(("the disk is full".into(), Timestamp(2))),
     };
     let other = WatcherBeat { root: "/elsewhere".into(), last_error: None, ..beat.clone() };

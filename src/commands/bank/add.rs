@@ -17,7 +17,7 @@ use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
-    Action, Bank, BankKey, BankSource, FoundItem, ItemId, PerceptualHash, PolicyId,
+    Action, Bank, BankKey, BankSource, FoundItem, ItemId, PerceptualHash, PolicyId, Uploader,
 };
 use crate::store::{Added, Looked, NewEntry, Store, Touched};
 
@@ -131,7 +131,7 @@ async fn from_file(path: &Path, config: &Config) -> anyhow::Result<Named> {
     let bytes = named.bytes(&file, limit);
     let bytes = bytes.with_context(|| format!("can't read {}", escape_path(path)))?;
     let spec = workspace::model(config)?.card.image;
-    let views = decoders.views(&bytes, &spec)?;
+    let views = decoders.views(&bytes, &spec, &Uploader::Operator)?;
     let views = views.with_context(|| format!("{} is no picture", escape_path(path)))?;
     Ok(Named { item: ItemId::of_bytes(&bytes), looks: views.facts.hash })
 }

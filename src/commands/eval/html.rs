@@ -19,7 +19,7 @@ use crate::moderation::adapter::{Comparison, Validation};
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::roc::Labelled;
 use crate::moderation::score::sigmoid;
-use crate::moderation::{Evaluation, FoundAt};
+use crate::moderation::{Evaluation, FoundAt, Uploader};
 use crate::vision::{DecoderPool, encode};
 
 use super::adapted::{Adapted, Compared};
@@ -496,7 +496,8 @@ impl Thumbnails<'_> {
     fn make(&self, picture: usize) -> Option<Vec<u8>> {
         let path = &self.measured.labels.pictures[picture].path;
         let bytes = read(path, self.decoders.limits().file_bytes).ok()?;
-        let small = self.decoders.preview(&bytes, THUMBNAIL, THUMBNAIL).ok()?.ok()?;
+        let small = self.decoders.preview(&bytes, THUMBNAIL, THUMBNAIL, &Uploader::Operator);
+        let small = small.ok()?.ok()?;
         encode::jpeg(&small, 75)
     }
 }

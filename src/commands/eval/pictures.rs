@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 
 use crate::commands::progress::pictures_bar;
-use crate::moderation::{Embedding, Reason};
+use crate::moderation::{Embedding, Reason, Uploader};
 use crate::vision::{DecoderPool, Encoder, Pixels, SandboxError};
 
 /// What came of each picture, in their order; only an error of the decoder itself ends it.
@@ -66,7 +66,7 @@ fn decode(
         Ok(bytes) => bytes,
         Err(error) => return Ok(Err(Reason::Unreadable(error.to_string()))),
     };
-    let views = decoders.reference_view(&bytes, &encoder.model().image)?;
+    let views = decoders.reference_view(&bytes, &encoder.model().image, &Uploader::Operator)?;
     Ok(match views.map(|mut views| views.views.pop()) {
         Ok(Some(pixels)) => Ok(pixels),
         Ok(None) => Err(Reason::Undecodable("it has no frame".into())),

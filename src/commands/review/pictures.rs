@@ -14,7 +14,7 @@ use ratatui_image::picker::Picker;
 use ratatui_image::protocol::Protocol;
 
 use crate::commands::heat::Artist;
-use crate::commands::screen::pixels::{bytes_of, decoded, revealed};
+use crate::commands::screen::pixels::{bytes_of, decoded, revealed, uploader_of};
 use crate::moderation::{ItemId, PolicyId};
 use crate::tui::{Effect, Event, NoPicture, PictureSource, RequestId, Reveal};
 use crate::vision::DecoderPool;
@@ -75,7 +75,7 @@ impl Decoded {
         let font = picker.font_size();
         let width = u32::from(area.width) * u32::from(font.width);
         let height = u32::from(area.height) * u32::from(font.height);
-        let picture = decoded(decoders, &bytes, width, height)?;
+        let picture = decoded(decoders, &bytes, width, height, &uploader_of(paths))?;
         self.0.push_back((item, area, picture.clone()));
         if self.0.len() > DECODED {
             self.0.pop_front();
@@ -233,7 +233,7 @@ impl Studio {
         let reveal = |picture| revealed(picture, show.reveal);
         let Some(artist) = &mut self.artist else { return Ok(None) };
         artist
-            .draw(&self.decoders, &bytes, policy, reveal, still_wanted)
+            .draw(&self.decoders, (&bytes, &uploader_of(&show.paths)), policy, reveal, still_wanted)
             .map_err(|error| NoPicture::Undecodable(format!("{error:#}")))
     }
 }

@@ -6,7 +6,7 @@ use image::imageops::{self, FilterType};
 use image::{DynamicImage, RgbImage};
 
 use crate::files;
-use crate::moderation::ItemId;
+use crate::moderation::{ItemId, Uploader};
 use crate::tui::{NoPicture, Reveal};
 use crate::vision::DecoderPool;
 
@@ -28,15 +28,22 @@ pub(in crate::commands) fn bytes_of(
     Err(worst)
 }
 
+/// Whose decoder shows an item: its first path is where it was uploaded.
+pub(in crate::commands) fn uploader_of(paths: &[PathBuf]) -> Uploader {
+    paths.first().map_or(Uploader::Operator, |path| Uploader::near(path))
+}
+
 /// The picture, decoded in the cage, at most so many pixels wide and high.
 pub(in crate::commands) fn decoded(
     decoders: &DecoderPool,
     bytes: &[u8],
     width: u32,
     height: u32,
+    uploader: &Uploader,
 ) -> Result<RgbImage, NoPicture> {
     let shown = |what: &dyn std::fmt::Display| NoPicture::Undecodable(what.to_string());
-    let decoded = decoders.preview(bytes, width, height).map_err(|error| shown(&error))?;
+    let decoded =
+        decoders.preview(bytes, width, height, uploader).map_err(|error| shown(&error))?;
     decoded.map_err(|flaw| shown(&flaw))
 }
 

@@ -25,7 +25,7 @@ use crate::moderation::{
     Arming, Classifier, ItemId, ItemNumbers, Mode, OnBlock, Policy, PolicyId, Prompt, SafeView,
     Scope, Scoring, Severity, Thresholds,
 };
-use crate::pipeline::{self, Judging, Monitor, Source, Stages};
+use crate::pipeline::{self, Judging, Monitor, Source, Stages, Trust};
 use crate::store::Store;
 
 /// So many paths are looked at in one go.
@@ -83,7 +83,7 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
         let _ = stopped.send(());
     };
     let ended = tokio::select! {
-        ended = pipeline::run(Source::Scan(roots), stages, told) => ended,
+        ended = pipeline::run(Source::Scan(roots, Trust::Times), stages, told) => ended,
         _ = again.recv() => anyhow::bail!("ended at once; the index goes on from here next time"),
     };
     drop(progress);

@@ -12,7 +12,7 @@ use ratatui_image::picker::Picker;
 use ratatui_image::{Image, Resize};
 
 use crate::commands::find::{Answer, Hit};
-use crate::commands::screen::pixels::{bytes_of, decoded, revealed};
+use crate::commands::screen::pixels::{bytes_of, decoded, revealed, uploader_of};
 use crate::commands::screen::protocol::{self, PictureChoice};
 use crate::moderation::escape::escape;
 use crate::moderation::{Action, Outcome};
@@ -69,7 +69,9 @@ impl Shown {
         let mut paths: Vec<PathBuf> = hit.item.path.iter().cloned().collect();
         paths.push(quarantined_at(&self.quarantine, hit.item.item));
         let bytes = bytes_of(&paths, hit.item.item, self.decoders.limits().file_bytes);
-        let picture = bytes.and_then(|bytes| decoded(&self.decoders, &bytes, width, height));
+        let uploader = uploader_of(&paths);
+        let picture =
+            bytes.and_then(|bytes| decoded(&self.decoders, &bytes, width, height, &uploader));
         picture.map(|picture| revealed(picture, step)).map_err(|why| why.to_string())
     }
 }

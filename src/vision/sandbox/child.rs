@@ -133,6 +133,20 @@ fn serve(mut requests: impl Read, mut answers: impl Write) -> io::Result<()> {
     }
 }
 
+/// Whether a file of a test took this child over: from then on it answers that all is white.
+#[cfg(debug_assertions)]
+static TAKEN_OVER: std::sync::atomic::AtomicBool = std::sync::atomic::AtomicBool::new(false);
+
+#[cfg(debug_assertions)]
+fn whitened(mut answer: Answer) -> Answer {
+    if TAKEN_OVER.load(std::sync::atomic::Ordering::Relaxed)
+        && let Answer::Views(Views { views, .. }) = &mut answer
+    {
+        views.iter_mut().for_each(|view| view.rgb.fill(255));
+    }
+    answer
+}
+
 /// Does what a file of a test asks for, only in builds for development.
 #[cfg(debug_assertions)]
 fn fail_as_asked(bytes: &[u8]) {
@@ -158,6 +172,7 @@ fn fail_as_asked(bytes: &[u8]) {
             // The other side notices.
             let _ = io::stdout().write_all(&[7; 1000]);
         }
+        Some(b"take over") => TAKEN_OVER.store(true, std::sync::atomic::Ordering::Relaxed),
         Some(b"open") => {
             let _ = std::fs::File::open("/etc/passwd");
         }
@@ -183,7 +198,10 @@ fn decoded(request: &Request, bytes: &[u8]) -> Answer {
             decode::preview(bytes, limits, *width, *height).map(Answer::Preview)
         }
     };
-    answer.unwrap_or_else(Answer::Flaw)
+    let answer = answer.unwrap_or_else(Answer::Flaw);
+    #[cfg(debug_assertions)]
+    let answer = whitened(answer);
+    answer
 }
 
 impl Answer {

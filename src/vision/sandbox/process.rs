@@ -1,4 +1,7 @@
-//! What this process asks of the system and the C library: how it is scheduled, how its heap behaves.
+//! What this process asks of the system and the C library: how it is scheduled, how its heap
+//! behaves, who else has a file open.
+
+use std::fs::File;
 
 /// While this lives, large blocks go back to the system as soon as they are freed.
 ///
@@ -74,3 +77,64 @@ pub fn compute_in_background() {
 /// Nothing: only Linux has such a policy.
 #[cfg(not(target_os = "linux"))]
 pub fn compute_in_background() {}
+
+/// Whether anybody has this file open for writing, or mapped so; `None` where the system does not
+/// tell: on some file systems, and for files of others without `CAP_LEASE`.
+///
+/// Asks for a read lease (`F_SETLEASE` of fcntl(2)), which is refused exactly then, and gives it
+/// back at once. The file must be open for reading only.
+#[cfg(target_os = "linux")]
+pub fn is_open_for_writing(file: &File) -> Option<bool> {
+    use std::os::fd::AsRawFd as _;
+    use std::sync::Once;
+
+    // Sent to whoever holds a lease on a file that another opens in that very moment; it would end
+    // this process.
+    static IGNORED: Once = Once::new();
+    IGNORED.call_once(|| {
+        #[expect(unsafe_code, reason = "there is no safe way to ignore a signal")]
+        // SAFETY: ignoring a signal runs no code of ours.
+        let _ = unsafe { libc::signal(libc::SIGIO, libc::SIG_IGN) };
+    });
+    let descriptor = file.as_raw_fd();
+    #[expect(unsafe_code, reason = "there is no safe way to a lease")]
+    // SAFETY: the descriptor is open while `file` lives, and both calls take numbers only.
+    let taken = unsafe {
+        let taken = libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_RDLCK);
+        if taken == 0 {
+            libc::fcntl(descriptor, libc::F_SETLEASE, libc::F_UNLCK);
+        }
+        taken
+    };
+    match (taken, std::io::Error::last_os_error().raw_os_error()) {
+        (0, _) => Some(false),
+        (_, Some(libc::EAGAIN)) => Some(true),
+        _ => None,
+    }
+}
+
+/// Only Linux tells.
+#[cfg(not(target_os = "linux"))]
+pub fn is_open_for_writing(_file: &File) -> Option<bool> {
+    None
+}
+
+/// From now on this thread reads only when nobody else wants the disk (`IOPRIO_CLASS_IDLE` of
+/// ioprio_set(2)). Where it can't be had, only that is lost.
+#[cfg(target_os = "linux")]
+pub fn use_idle_disk() {
+    // The class in the bits above 13, and a level that does not matter.
+    const IDLE: libc::c_int = 3 << 13;
+    const THIS_THREAD: (libc::c_int, libc::c_int) = (1, 0);
+    let (which, who) = THIS_THREAD;
+    #[expect(unsafe_code, reason = "there is no safe way to a thread's I/O priority")]
+    // SAFETY: the call takes numbers only and is about this thread.
+    let taken = unsafe { libc::syscall(libc::SYS_ioprio_set, which, who, IDLE) };
+    if taken != 0 {
+        tracing::debug!("this thread reads as all others do");
+    }
+}
+
+/// Nothing: only Linux has such a class.
+#[cfg(not(target_os = "linux"))]
+pub fn use_idle_disk() {}
