@@ -371,7 +371,7 @@ async fn feed(
     match source {
         Source::Scan(roots, _) => {
             tokio::select! {
-                scanned = sweep::scan_all(&roots, &scanner) => scanned?,
+                found = sweep::scan_all(&roots, &scanner) => found?,
                 () = stop.requested() => return Ok(()),
             }
             again::judge_again(&roots, &fingerprint, &scanner, stop).await

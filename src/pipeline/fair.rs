@@ -148,7 +148,7 @@ impl<T> FairQueue<T> {
     /// Waits for the next thing; `None` when there will be no more.
     pub(super) fn pop(&self) -> Option<T> {
         loop {
-            match self.pop_within(Duration::from_secs(3600)) {
+            match self.pop_within(Duration::from_hours(1)) {
                 Popped::One(one) => return Some(one),
                 Popped::Nothing => {}
                 Popped::Ended => return None,
@@ -238,7 +238,7 @@ mod tests {
         let queue = Arc::new(FairQueue::new(4));
         let filling = {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || (0..3).map(|n| queue.push(uploader("eve"), n)).last())
+            std::thread::spawn(move || (0..3).map(|n| queue.push(uploader("eve"), n)).next_back())
         };
         let full = Instant::now() + Duration::from_secs(20);
         while queue.state().queues.len() < 2 {

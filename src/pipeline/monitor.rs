@@ -100,7 +100,7 @@ impl Monitor {
             .map(|(path, since)| (path.as_path(), since.elapsed()))
             .filter(|(_, age)| *age >= at_least)
             .collect();
-        stuck.sort_unstable_by(|a, b| b.1.cmp(&a.1));
+        stuck.sort_unstable_by_key(|(_, age)| std::cmp::Reverse(*age));
         let now = now().0;
         let since = |age: Duration| now - i64::try_from(age.as_millis()).unwrap_or(0);
         stuck.truncate(most);
@@ -165,7 +165,9 @@ mod tests {
     #[test]
     fn what_waits_too_long_is_named_the_oldest_first() {
         let monitor = Monitor::default();
-        ["a", "b", "c"].iter().for_each(|name| monitor.take(Path::new(name)));
+        for name in ["a", "b", "c"] {
+            monitor.take(Path::new(name));
+        }
         assert!(monitor.stuck(Duration::from_hours(1), 9).is_empty());
         let stuck = monitor.stuck(Duration::ZERO, 2);
         let names: Vec<_> = stuck.iter().map(|(path, _)| path.as_path()).collect();

@@ -277,9 +277,9 @@ impl Scanner {
             if named { new.push(one) } else { nameless.push(one) }
         }
         if !nameless.is_empty() {
-            let scanner = self.clone();
+            let looker = self.clone();
             let looking = tokio::task::spawn_blocking(move || {
-                nameless.retain(|(_, sighting)| scanner.may_be_picture(sighting));
+                nameless.retain(|(_, sighting)| looker.may_be_picture(sighting));
                 nameless
             });
             new.extend(looking.await.unwrap_or_else(resume));
@@ -385,15 +385,13 @@ impl Scanner {
             place = self.places.try_take(uploader);
             place.is_some()
         });
-        match next.zip(place) {
-            Some(((_, sighting), place)) => self.send(sighting, place),
-            None => {
-                let _parked = Parked::new(&self.parked);
-                // In vain when one became free just before.
-                let _ = timeout(Duration::from_millis(100), self.places.freed()).await;
-                !self.candidates.is_closed()
-            }
+        if let Some(((_, sighting), place)) = next.zip(place) {
+            return self.send(sighting, place);
         }
+        let _parked = Parked::new(&self.parked);
+        // In vain when one became free just before.
+        let _ = timeout(Duration::from_millis(100), self.places.freed()).await;
+        !self.candidates.is_closed()
     }
 
     fn send(&self, sighting: Sighting, place: Place) -> bool {

@@ -64,9 +64,7 @@ impl Recorder {
     }
 
     fn tally(&self, one: &Judged, recorded: &Recorded) {
-        // The same bytes again were judged before.
-        let counter = if recorded.repeat { &self.monitor.passed } else { &self.monitor.judged };
-        count(counter);
+        count(&self.monitor.judged);
         if recorded.outcome > Outcome::Allow {
             count(&self.monitor.flagged);
         }

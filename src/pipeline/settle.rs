@@ -305,7 +305,7 @@ impl Settling<'_> {
         } else {
             let rests_at = if stat == one.stat { one.rests_at } else { now + self.times.unchanged };
             let hint = if stat == one.stat { one.hint } else { Hint::None };
-            return self.insert(Waiting { stat, hint, rests_at, ..one });
+            return self.insert(Waiting { hint, stat, rests_at, ..one });
         };
         let Waiting { sighting, deadline, place, .. } = one;
         let uploader = place.uploader.clone();
@@ -387,7 +387,7 @@ mod tests {
     }
 
     impl Bench {
-        async fn tell(&self, name: &str, hint: Hint) -> PathBuf {
+        fn tell(&self, name: &str, hint: Hint) -> PathBuf {
             let root = std::fs::canonicalize(self.dir.path()).expect("there");
             let path = root.join(name);
             let sighting = Sighting { path: path.clone(), root };
@@ -415,7 +415,7 @@ mod tests {
         let bench = bench();
         let path = bench.dir.path().join("old.png");
         std::fs::write(&path, b"x").expect("written");
-        let path = bench.tell("old.png", Hint::None).await;
+        let path = bench.tell("old.png", Hint::None);
         assert_eq!(bench.next().await, Some(path.clone()));
         drop(bench.candidates);
         assert!(!bench.settling.is_finished(), "a path is still under way");
@@ -428,7 +428,7 @@ mod tests {
         let bench = bench();
         let path = bench.dir.path().join("slow.png");
         std::fs::write(&path, b"x").expect("written");
-        let path = bench.tell("slow.png", Hint::None).await;
+        let path = bench.tell("slow.png", Hint::None);
         for length in 2..12 {
             tokio::time::sleep(Duration::from_millis(60)).await;
             std::fs::write(&path, vec![b'x'; length]).expect("written");
@@ -441,10 +441,10 @@ mod tests {
     async fn what_comes_in_about_a_path_under_way_waits_for_it() {
         let bench = bench();
         std::fs::write(bench.dir.path().join("a.png"), b"x").expect("written");
-        let path = bench.tell("a.png", Hint::Closed).await;
+        let path = bench.tell("a.png", Hint::Closed);
         assert_eq!(bench.next().await, Some(path.clone()));
         std::fs::write(&path, b"changed").expect("written");
-        bench.tell("a.png", Hint::Closed).await;
+        bench.tell("a.png", Hint::Closed);
         tokio::time::sleep(Duration::from_millis(100)).await;
         assert!(bench.turns.waiting() == 0, "one path is in one pair of hands");
         bench.feedback.send(Feedback::Done(path.clone())).expect("settle runs");
@@ -455,11 +455,11 @@ mod tests {
     async fn a_file_that_did_not_change_while_it_was_judged_is_not_judged_again() {
         let bench = bench();
         std::fs::write(bench.dir.path().join("a.png"), b"x").expect("written");
-        let path = bench.tell("a.png", Hint::Closed).await;
+        let path = bench.tell("a.png", Hint::Closed);
         assert_eq!(bench.next().await, Some(path.clone()));
-        bench.tell("a.png", Hint::None).await;
+        bench.tell("a.png", Hint::None);
         std::fs::write(bench.dir.path().join("b.png"), b"x").expect("written");
-        let other = bench.tell("b.png", Hint::Closed).await;
+        let other = bench.tell("b.png", Hint::Closed);
         assert_eq!(bench.next().await, Some(other.clone()), "what was told before has come in");
         for path in [path, other] {
             bench.feedback.send(Feedback::Done(path)).expect("settle runs");
@@ -471,9 +471,9 @@ mod tests {
     #[tokio::test]
     async fn what_is_gone_is_dropped() {
         let bench = bench();
-        bench.tell("never-there.png", Hint::Closed).await;
+        bench.tell("never-there.png", Hint::Closed);
         std::fs::write(bench.dir.path().join("b.png"), b"x").expect("written");
-        let there = bench.tell("b.png", Hint::Closed).await;
+        let there = bench.tell("b.png", Hint::Closed);
         assert_eq!(bench.next().await, Some(there));
     }
 
@@ -481,7 +481,7 @@ mod tests {
     async fn a_stop_leaves_the_rest_for_the_next_start() {
         let bench = bench();
         std::fs::write(bench.dir.path().join("a.png"), b"x").expect("written");
-        bench.tell("a.png", Hint::None).await;
+        bench.tell("a.png", Hint::None);
         bench.stopper.stop();
         bench.settling.await.expect("settle ends");
     }
@@ -492,7 +492,7 @@ mod tests {
         let path = bench.dir.path().join("warm.png");
         std::fs::write(&path, b"x").expect("written");
         let start = Instant::now();
-        let path = bench.tell("warm.png", Hint::Closed).await;
+        let path = bench.tell("warm.png", Hint::Closed);
         let warming = {
             let path = path.clone();
             tokio::spawn(async move {

@@ -172,8 +172,8 @@ impl Sweep {
             let (scanner, folders) = (self.scanner.clone(), self.folders.clone());
             self.running.spawn(async move {
                 let start = Instant::now();
-                let scanned = scanner.scan(&part, &folders).await;
-                (part, start.elapsed(), scanned)
+                let found = scanner.scan(&part, &folders).await;
+                (part, start.elapsed(), found)
             });
         }
     }

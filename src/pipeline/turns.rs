@@ -193,7 +193,10 @@ mod tests {
         fill(&turns, "eve", 10);
         let (first, _) = turns.next(&mut Run::default()).expect("eve's");
         let (_second, _) = turns.next(&mut Run::default()).expect("eve's");
-        let stuck = |turns: &Turns| turns.state().freed_at = Instant::now() - STUCK;
+        let stuck = |turns: &Turns| {
+            turns.state().freed_at =
+                Instant::now().checked_sub(STUCK).expect("the machine runs longer");
+        };
         stuck(&turns);
         assert!(turns.state().next(&mut Run::default(), 2).is_none(), "no third one of hers");
         fill(&turns, "bob", 2);
@@ -212,7 +215,7 @@ mod tests {
         fill(&turns, "eve", 1);
         let (_first, _) = turns.next(&mut Run::default()).expect("eve's");
         fill(&turns, "bob", 1);
-        turns.state().freed_at = Instant::now() + Duration::from_secs(3600);
+        turns.state().freed_at = Instant::now() + Duration::from_hours(1);
         assert!(turns.state().next(&mut Run::default(), 1).is_none());
         assert!(turns.state().until_stuck(1).is_some(), "but later");
     }

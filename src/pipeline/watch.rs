@@ -130,9 +130,9 @@ pub(super) async fn watch(
                 }
                 next_look = Instant::now() + times.poll;
             }
-            step = sweep.step() => {
-                let hears_all = watcher.as_ref().is_some_and(|watcher| watcher.hears_all());
-                let full = match step {
+            came = sweep.step() => {
+                let hears_all = watcher.as_ref().is_some_and(kernel::Watcher::hears_all);
+                let full = match came {
                     Step::On => continue,
                     Step::Complete => hears_all,
                     Step::Incomplete => false,

@@ -142,7 +142,9 @@ fn whitened(mut answer: Answer) -> Answer {
     if TAKEN_OVER.load(std::sync::atomic::Ordering::Relaxed)
         && let Answer::Views(Views { views, .. }) = &mut answer
     {
-        views.iter_mut().for_each(|view| view.rgb.fill(255));
+        for view in views {
+            view.rgb.fill(255);
+        }
     }
     answer
 }

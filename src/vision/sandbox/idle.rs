@@ -77,10 +77,10 @@ impl Idle {
         let (give, ready) = sync_channel(FRESH - 1);
         let starter = Arc::clone(&self.starter);
         // Without the thread, each child is started when it is needed.
-        let started = thread::Builder::new().name("fresh decoders".to_owned()).spawn(move || {
+        let thread = thread::Builder::new().name("fresh decoders".to_owned()).spawn(move || {
             keep_ready(&starter, &give);
         });
-        *fresh = started.ok().map(|_| ready);
+        *fresh = thread.ok().map(|_| ready);
         None
     }
 

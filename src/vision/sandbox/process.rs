@@ -120,7 +120,7 @@ pub fn is_open_for_writing(_file: &File) -> Option<bool> {
 }
 
 /// From now on this thread reads only when nobody else wants the disk (`IOPRIO_CLASS_IDLE` of
-/// ioprio_set(2)). Where it can't be had, only that is lost.
+/// `ioprio_set(2)`). Where it can't be had, only that is lost.
 #[cfg(target_os = "linux")]
 pub fn use_idle_disk() {
     // The class in the bits above 13, and a level that does not matter.
