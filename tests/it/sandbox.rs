@@ -223,7 +223,7 @@ fn the_cost_of_the_cage_is_told() {
         let caged = || {
             assert!(
                 pool.views(&bytes, &spec(), &Uploader::Operator).is_ok_and(|answer| answer.is_ok())
-            )
+            );
         };
         // Twice each, the better one counts: the machine does other things too.
         let (a, b) = (measured(&inside), measured(&caged));
