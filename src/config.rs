@@ -435,7 +435,7 @@ impl HookSettings {
         HookConfig {
             name: self.name,
             on: self.on,
-            command: self.command,
+            command: beneath(workspace, self.command),
             webhook: self.webhook,
             secret_file: self.secret_file.map(|file| workspace.join(file)),
             timeout_seconds: self.timeout_seconds,
@@ -443,6 +443,18 @@ impl HookSettings {
             pause_ms: self.pause_ms,
         }
     }
+}
+
+/// A program named by a path of several parts is that of the workspace, wherever modtool is
+/// started: in a folder of uploads it would be an uploader's.
+fn beneath(workspace: &Path, mut command: Vec<String>) -> Vec<String> {
+    if let Some(program) = command.first_mut().filter(|program| program.contains('/')) {
+        // An absolute path stays what it is.
+        if let Some(path) = workspace.join(&*program).to_str() {
+            *program = path.to_owned();
+        }
+    }
+    command
 }
 
 #[derive(Debug, Deserialize)]
@@ -709,6 +721,11 @@ mod tests {
                        secret_file: hook.secret, timeout_seconds: 3}\n";
         let config = resolved(good, &[]).expect("good settings");
         assert_eq!(config.hooks[0].command, ["cat", "-u"]);
+        let own = resolved("hooks: [{name: a, on: [verdict], command: [./tell, x/y]}]", &[]);
+        let own = own.expect("good settings");
+        let program = Path::new(&own.hooks[0].command[0]);
+        assert!(program.starts_with(&own.workspace) && program.ends_with("tell"));
+        assert_eq!(own.hooks[0].command[1], "x/y");
         assert_eq!((config.hooks[0].timeout_seconds, config.hooks[0].attempts), (10, 10));
         let secret = config.hooks[1].secret_file.as_ref().expect("a file");
         assert!(secret.is_absolute() && secret.ends_with("hook.secret"));
