@@ -94,10 +94,12 @@ impl Monitor {
     /// The files that have waited longest, of those that have waited so long at least.
     pub fn stuck(&self, at_least: Duration, most: usize) -> Vec<(PathBuf, Timestamp)> {
         let in_hand = lock(&self.in_hand);
+        // One look for all: their order must not be that of the looking.
+        let looked = Instant::now();
         let mut stuck: Vec<(&Path, Duration)> = in_hand
             .since
             .iter()
-            .map(|(path, since)| (path.as_path(), since.elapsed()))
+            .map(|(path, since)| (path.as_path(), looked.saturating_duration_since(*since)))
             .filter(|(_, age)| *age >= at_least)
             .collect();
         stuck.sort_unstable_by_key(|(_, age)| std::cmp::Reverse(*age));
