@@ -27,6 +27,10 @@ const LINGER: Duration = Duration::from_millis(300);
 /// How long it waits when no other is being decoded: one may just have been found.
 const PAUSE: Duration = Duration::from_millis(30);
 
+/// So many files at most, of which any number needs no model: a flood of those must not keep one
+/// that does from its turn.
+const MOST_FILES: usize = 64;
+
 /// The policies in force; newer ones may come while a run lasts.
 pub(super) struct Rules {
     classifiers: Mutex<Arc<[Classifier]>>,
@@ -143,7 +147,7 @@ fn next_batch(
     let until = Instant::now() + linger;
     let most = most.min(monitor.to_come().max(1).div_ceil(lanes));
     monitor.reached_model(&waiting[0].sighting.path);
-    while pictures(&waiting) < most {
+    while pictures(&waiting) < most && waiting.len() < MOST_FILES {
         match prepared.pop_within(PAUSE) {
             Popped::One(next) => {
                 monitor.reached_model(&next.sighting.path);
@@ -301,6 +305,21 @@ mod tests {
         assert_eq!(batch(8, 1).await, Some(2), "one more was being decoded");
         assert_eq!(batch(1, 1).await, Some(1), "the batch was full");
         assert_eq!(batch(8, 0).await, Some(1), "nobody knew of another");
+    }
+
+    #[tokio::test]
+    async fn what_needs_no_model_does_not_fill_a_batch_for_ever() {
+        let (queue, monitor) = (FairQueue::new(1000), Monitor::default());
+        for name in 0..200 {
+            let content = Content::Unjudged(Reason::Undecodable("broken".to_owned()));
+            let one = Prepared { content, ..prepared(&name.to_string()) };
+            monitor.take(&one.sighting.path);
+            assert!(queue.push(Uploader::Operator, one), "taken");
+        }
+        let batching = tokio::task::spawn_blocking(move || {
+            next_batch(&queue, 8, 1, LINGER, &monitor).map(|all| all.len())
+        });
+        assert_eq!(batching.await.expect("no panic"), Some(MOST_FILES));
     }
 
     #[tokio::test]

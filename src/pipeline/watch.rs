@@ -97,8 +97,12 @@ pub(super) async fn watch(
             biased;
             () = stop.requested() => return,
             () = overflow.noticed() => {
-                warn!("more events than could be taken; scanning the folders instead");
-                next_scan = next_scan.min(not_before.max(Instant::now()));
+                let soon = not_before.max(Instant::now());
+                // Said once for each scan, however often it happens until then.
+                if soon < next_scan {
+                    warn!("more events than could be taken; scanning the folders instead");
+                    next_scan = soon;
+                }
             }
             () = tokio::time::sleep_until(due) => {
                 let now = Instant::now();
@@ -113,7 +117,7 @@ pub(super) async fn watch(
                         watcher = start().await;
                     }
                     sweep.request_all();
-                    started = now;
+                    (started, not_before) = (now, now + LEAST_BETWEEN);
                     // Until it is over: then it is known how soon the next one is due.
                     next_scan = now + times.rescan;
                 }
