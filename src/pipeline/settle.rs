@@ -509,8 +509,9 @@ mod tests {
         bench.feedback.send(Feedback::Unfinished(judged.sighting, item)).expect("settle runs");
         let judged = bench.next_settled().await.expect("judged again");
         assert_eq!(judged.rest, Rest::Restless(Some(item)), "with what was seen before");
-        bench.feedback.send(Feedback::Done(path.clone())).expect("settle runs");
         warming.abort();
+        std::fs::write(&path, b"the last of it").expect("written");
+        bench.feedback.send(Feedback::Done(path.clone())).expect("settle runs");
         let judged = bench.next_settled().await.expect("judged when it rests");
         assert_eq!(judged.rest, Rest::Resting);
         bench.feedback.send(Feedback::Done(path)).expect("settle runs");
