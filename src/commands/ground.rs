@@ -142,6 +142,7 @@ fn environment_of(owner: &Account) -> Vec<(&'static str, Option<std::ffi::OsStri
 /// # Errors
 /// [`GroundError::Untrusted`] with all that others may write.
 pub(super) fn check(config: &Config, typed: &Path) -> Result<(), GroundError> {
+    close_own_folders(config);
     refuse(config, untrusted(config, typed))
 }
 
@@ -172,6 +173,23 @@ fn refuse(config: &Config, places: Vec<Untrusted>) -> Result<(), GroundError> {
         return Ok(());
     }
     Err(GroundError::Untrusted(places))
+}
+
+/// The folders that modtool makes for itself alone are that again, where they are ours: a file
+/// system that an administrator mounts there often lets everybody write.
+fn close_own_folders(config: &Config) {
+    use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
+    let ours = rustix::process::geteuid().as_raw();
+    for folder in [config.quarantine(), vectors::folder(config), config.locks()] {
+        let Ok(meta) = std::fs::metadata(&folder) else { continue };
+        if meta.is_dir() && meta.uid() == ours && meta.mode() & 0o022 != 0 {
+            let closed = std::fs::Permissions::from_mode(0o700);
+            // Where it can't be done, the check says so.
+            if std::fs::set_permissions(&folder, closed).is_ok() {
+                warn!(folder = %escape_path(&folder), "others could write here; closed it (mode 0700)");
+            }
+        }
+    }
 }
 
 /// All that others may write of what modtool goes by, each place once. `typed` is the workspace as
