@@ -451,7 +451,7 @@ fn beneath(workspace: &Path, mut command: Vec<String>) -> Vec<String> {
     if let Some(program) = command.first_mut().filter(|program| program.contains('/')) {
         // An absolute path stays what it is.
         if let Some(path) = workspace.join(&*program).to_str() {
-            *program = path.to_owned();
+            path.clone_into(program);
         }
     }
     command
