@@ -73,7 +73,7 @@ fn take_groups(_account: &Account, _gid: nix::unistd::Gid) -> nix::Result<()> {
 
 /// Those of the paths, and of the folders in them down to three levels, that exist and belong to
 /// somebody else than the user `uid`: a command that root ran made them, and `uid` can't write
-/// them. At most [`MOST_FOREIGN`].
+/// them. At most `MOST_FOREIGN`.
 pub fn foreign_owned(paths: &[PathBuf], uid: u32) -> Vec<PathBuf> {
     let mut foreign = Vec::new();
     let mut waiting: Vec<(PathBuf, usize)> = paths.iter().rev().map(|p| (p.clone(), 3)).collect();

@@ -99,7 +99,7 @@ pub fn check(path: &Path) -> Result<(), Untrusted> {
 }
 
 /// [`check`] for a folder, and for what lies in it down to `depth` levels: each file and folder
-/// must be nobody else's. At most [`MOST_ENTRIES`] are looked at.
+/// must be nobody else's. At most `MOST_ENTRIES` are looked at.
 ///
 /// # Errors
 /// [`Untrusted`].
