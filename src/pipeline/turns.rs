@@ -16,7 +16,7 @@ use super::settle::Settled;
 
 /// How long a thread stays with one uploader while others wait, and for how many files: a change
 /// costs the start of a decoder, some 6 ms, which is to be a small part of that.
-const RUN: (Duration, u32) = (Duration::from_millis(400), 64);
+const RUN: (Duration, u32) = (Duration::from_millis(800), 128);
 
 /// When none of the threads became free for so long, one more may work.
 const STUCK: Duration = Duration::from_millis(200);
