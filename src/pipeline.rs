@@ -24,6 +24,8 @@ mod turns;
 mod unread;
 mod watch;
 
+use std::collections::HashSet;
+use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -226,10 +228,20 @@ pub async fn run(
     join(tasks, stopper, shutdown, &stages.decoders).await
 }
 
-/// A scan reads each file once. A watcher would say the same as often as an uploader writes it.
+/// Of so many paths a watcher knows whether it has told their verdict; eight bytes each.
+const MOST_TOLD: usize = 1 << 20;
+
+/// A scan reads each file once. A watcher would say the same as often as an uploader writes it: what
+/// it has told of a path in this run, or what is known and a million others were told of, is not
+/// told again.
 fn only_news(on_verdict: OnVerdict) -> OnVerdict {
+    let (hasher, told) = (RandomState::new(), Mutex::new(HashSet::<u64>::new()));
     Box::new(move |judged: &Judged, recorded: &Recorded| {
-        if !recorded.repeat {
+        let path = hasher.hash_one(&judged.sighting.path);
+        let mut told = lock(&told);
+        let first = told.len() < MOST_TOLD && told.insert(path);
+        drop(told);
+        if first || !recorded.repeat {
             on_verdict(judged, recorded);
         }
     })
