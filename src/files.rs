@@ -22,7 +22,7 @@ pub use folder::{Entry, Folder, Identity, Kind, Stat};
 pub use fresh::{CopyError, NewFile, TEMPORARY, copy_of, hash_of, hash_of_file, random_name};
 pub use kept::{Kept, NotKept};
 pub use named::{Named, NamedFile};
-pub use read::{Reading, bytes_of};
+pub use read::{Reading, bytes_of, plain_words};
 pub use roots::{Change, Root, Roots, is_starved};
 pub use walk::{Excluded, Found, Walk, walk, walk_one};
 #[cfg(target_os = "linux")]

@@ -82,14 +82,14 @@ fn is_blank(secret: &[u8]) -> bool {
 fn read_file(path: &Path) -> io::Result<(Vec<u8>, u32)> {
     // Opening a pipe would wait for somebody who writes.
     if !std::fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is no file"));
+        return Err(io::Error::other("it is not a regular file"));
     }
     let file = File::open(path)?;
     let mode = file.metadata()?.permissions().mode();
     let mut bytes = Vec::new();
     file.take(LARGEST + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > LARGEST {
-        return Err(io::Error::other("it has more than 64 KiB, so it is no secret"));
+        return Err(io::Error::other("it has more than 64 KiB, which is not a secret"));
     }
     Ok((bytes, mode))
 }
@@ -161,8 +161,8 @@ mod tests {
         let dir = tempfile::tempdir().expect("a temporary folder");
         for (path, why) in [
             (dir.path().join("missing"), "No such file"),
-            (dir.path().to_owned(), "no file"),
-            ("/dev/zero".into(), "no file"),
+            (dir.path().to_owned(), "not a regular file"),
+            ("/dev/zero".into(), "not a regular file"),
         ] {
             let refused = read(&hook(&path)).expect_err("can't be read").to_string();
             assert!(refused.contains(why), "{refused}");

@@ -167,7 +167,7 @@ pub(super) struct Run {
     alarm: Duration,
 }
 
-/// So many of them.
+/// At most so many stuck paths are named in a beat.
 const MOST_STUCK: usize = 5;
 
 impl Run {

@@ -103,7 +103,7 @@ impl Named {
         Ok(bytes)
     }
 
-    /// Why there is no file to open where one was named.
+    /// Why a named file can't be opened.
     pub fn why_not(&self, sighting: &Sighting) -> String {
         match self.roots.stat(sighting).ok().flatten().map(|stat| stat.kind) {
             None => "there is no such file".to_owned(),

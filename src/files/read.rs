@@ -92,7 +92,7 @@ impl Roots {
 }
 
 fn failed(error: &io::Error, stat: Option<Stat>) -> Reading {
-    let why = plain(error);
+    let why = plain_words(error);
     if is_starved(error) {
         return Reading::Starved { why };
     }
@@ -169,7 +169,7 @@ fn nothing_or<T>(error: io::Error) -> io::Result<Option<T>> {
 }
 
 /// `permission denied` instead of `Permission denied (os error 13)`.
-fn plain(error: &io::Error) -> String {
+pub fn plain_words(error: &io::Error) -> String {
     let text = error.to_string();
     let text = text.split(" (os error").next().unwrap_or_default();
     let mut characters = text.chars();

@@ -58,11 +58,11 @@ pub enum Change {
 /// The roots that a run works with, opened when they are first needed and held from then on.
 #[derive(Debug, Default)]
 pub struct Roots {
-    held: Mutex<BTreeMap<PathBuf, Held>>,
+    held: Mutex<BTreeMap<PathBuf, Slot>>,
 }
 
 #[derive(Debug, Clone)]
-enum Held {
+enum Slot {
     Open(Arc<Root>),
     /// It was held, and its path leads nowhere now.
     Lost,
@@ -75,19 +75,19 @@ impl Roots {
     /// When it can't be opened, or was lost and not looked at since.
     pub fn root(&self, path: &Path) -> io::Result<Arc<Root>> {
         match self.held().get(path) {
-            Some(Held::Open(root)) => return Ok(Arc::clone(root)),
-            Some(Held::Lost) => return Err(Errno::NOENT.into()),
+            Some(Slot::Open(root)) => return Ok(Arc::clone(root)),
+            Some(Slot::Lost) => return Err(Errno::NOENT.into()),
             None => {}
         }
         let root = Arc::new(Root::open(path)?);
-        self.held().insert(path.to_owned(), Held::Open(Arc::clone(&root)));
+        self.held().insert(path.to_owned(), Slot::Open(Arc::clone(&root)));
         Ok(root)
     }
 
     /// Holds a folder that was opened by whoever knows how it may be reached.
     pub(super) fn hold(&self, root: Root) -> Arc<Root> {
         let root = Arc::new(root);
-        self.held().insert(root.path.clone(), Held::Open(Arc::clone(&root)));
+        self.held().insert(root.path.clone(), Slot::Open(Arc::clone(&root)));
         root
     }
 
@@ -104,20 +104,20 @@ impl Roots {
             };
             let mut held = self.held();
             let change = match (held.get(path), &found) {
-                (Some(Held::Open(before)), Some(now)) if before.identity == now.identity => {
+                (Some(Slot::Open(before)), Some(now)) if before.identity == now.identity => {
                     continue;
                 }
-                (Some(Held::Open(_)), Some(_)) => Change::Replaced(path.clone()),
-                (Some(Held::Open(_)), None) => Change::Gone(path.clone()),
-                (Some(Held::Lost), Some(_)) => Change::Back(path.clone()),
-                (Some(Held::Lost), None) => continue,
+                (Some(Slot::Open(_)), Some(_)) => Change::Replaced(path.clone()),
+                (Some(Slot::Open(_)), None) => Change::Gone(path.clone()),
+                (Some(Slot::Lost), Some(_)) => Change::Back(path.clone()),
+                (Some(Slot::Lost), None) => continue,
                 // Not held so far: nothing to compare with.
                 (None, Some(_)) => {
                     held.insert(path.clone(), open(found));
                     continue;
                 }
                 (None, None) => {
-                    held.insert(path.clone(), Held::Lost);
+                    held.insert(path.clone(), Slot::Lost);
                     continue;
                 }
             };
@@ -197,7 +197,7 @@ impl Roots {
         Ok(Entry { folder, name: name.to_owned(), path: sighting.path.clone() })
     }
 
-    fn held(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Held>> {
+    fn held(&self) -> MutexGuard<'_, BTreeMap<PathBuf, Slot>> {
         self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -208,8 +208,8 @@ pub fn is_starved(error: &io::Error) -> bool {
     matches!(errno, Some(Errno::MFILE | Errno::NFILE | Errno::NOMEM | Errno::NOBUFS))
 }
 
-fn open(found: Option<Root>) -> Held {
-    found.map_or(Held::Lost, |root| Held::Open(Arc::new(root)))
+fn open(found: Option<Root>) -> Slot {
+    found.map_or(Slot::Lost, |root| Slot::Open(Arc::new(root)))
 }
 
 /// The path of a file below its root.

@@ -4,7 +4,7 @@
 //! `notify`, which other systems use, sets its watches by path, and always listens to every
 //! opening of a file: on a site whose pictures are looked at, that is most of what it hears.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsStr;
 use std::io;
 use std::mem::MaybeUninit;
@@ -36,6 +36,8 @@ const LISTENS: WatchFlags = WatchFlags::CREATE
 pub struct Watches {
     descriptor: OwnedFd,
     watched: HashMap<i32, Place>,
+    /// The same by absolute path: what lies below a folder stands right behind it.
+    by_path: BTreeMap<PathBuf, i32>,
     /// Folders that could not be watched, with why.
     pub unwatched: Vec<(PathBuf, io::Error)>,
     /// Whether this user may have no more watches (`fs.inotify.max_user_watches`): then only scans
@@ -62,7 +64,13 @@ impl Watches {
     /// When this user may have no more of them (`fs.inotify.max_user_instances`).
     pub fn new() -> io::Result<Self> {
         let descriptor = inotify::init(CreateFlags::CLOEXEC | CreateFlags::NONBLOCK)?;
-        Ok(Self { descriptor, watched: HashMap::new(), unwatched: Vec::new(), exhausted: false })
+        Ok(Self {
+            descriptor,
+            watched: HashMap::new(),
+            by_path: BTreeMap::new(),
+            unwatched: Vec::new(),
+            exhausted: false,
+        })
     }
 
     /// Watches a folder and everything below it. What can't be watched is noted in
@@ -88,7 +96,14 @@ impl Watches {
     fn add_one(&mut self, root: &Arc<Root>, below: &Path) -> io::Result<Vec<std::ffi::OsString>> {
         let folder = root.folder.folder(below)?;
         let watch = watch_on(&self.descriptor, &folder)?;
-        self.watched.insert(watch, Place { root: Arc::clone(root), below: below.to_owned() });
+        let place = Place { root: Arc::clone(root), below: below.to_owned() };
+        self.by_path.insert(place.path(), watch);
+        // The kernel gives a folder that it watches already the same number: it has moved.
+        if let Some(before) = self.watched.insert(watch, place)
+            && before.below != below
+        {
+            self.by_path.remove(&before.path());
+        }
         let mut deeper = Vec::new();
         for name in folder.names()? {
             let name = name?;
@@ -100,8 +115,7 @@ impl Watches {
         Ok(deeper)
     }
 
-    /// Reads what there is to read; nothing when nothing came. `take` answers whether it can take
-    /// more; what it could not is told as [`News::Overflow`] by the caller.
+    /// Reads what there is to read and hands it to `take`; nothing when nothing came.
     ///
     /// # Errors
     /// When the descriptor fails.
@@ -136,7 +150,7 @@ impl Watches {
             return Some(News::Overflow);
         }
         if events.contains(ReadFlags::IGNORED) {
-            self.watched.remove(&watch);
+            self.remove(watch);
             return None;
         }
         let place = self.watched.get(&watch).cloned()?;
@@ -148,15 +162,15 @@ impl Watches {
         let below = place.below.join(name);
         if events.contains(ReadFlags::ISDIR) {
             if events.contains(ReadFlags::MOVED_FROM) {
-                self.forget(&place.root, &below);
+                self.forget(&place.root.at(&below));
                 // Two folders that are exchanged in one step: another one is there already.
                 self.add(&place.root, &below);
                 return None;
             }
             let came = events.intersects(ReadFlags::CREATE | ReadFlags::MOVED_TO);
             // Its permissions changed: it may be one that could not be watched before.
-            let changed =
-                events.contains(ReadFlags::ATTRIB) && !self.is_watched(&place.root, &below);
+            let changed = events.contains(ReadFlags::ATTRIB)
+                && !self.by_path.contains_key(&place.root.at(&below));
             if !came && !changed {
                 return None;
             }
@@ -173,22 +187,23 @@ impl Watches {
         }
     }
 
-    fn is_watched(&self, root: &Arc<Root>, below: &Path) -> bool {
-        self.watched.values().any(|place| Arc::ptr_eq(&place.root, root) && place.below == below)
+    /// Forgets a watch that the kernel has dropped, or is to drop.
+    fn remove(&mut self, watch: i32) {
+        let Some(place) = self.watched.remove(&watch) else { return };
+        let path = place.path();
+        // Another folder may have come to this path meanwhile.
+        if self.by_path.get(&path) == Some(&watch) {
+            self.by_path.remove(&path);
+        }
     }
 
     /// A folder was renamed away: its watches would go on under the old name.
-    fn forget(&mut self, root: &Arc<Root>, below: &Path) {
-        let moved =
-            |place: &Place| Arc::ptr_eq(&place.root, root) && place.below.starts_with(below);
-        let watches: Vec<i32> = self
-            .watched
-            .iter()
-            .filter(|(_, place)| moved(place))
-            .map(|(watch, _)| *watch)
-            .collect();
+    fn forget(&mut self, path: &Path) {
+        let below = self.by_path.range(path.to_owned()..);
+        let below = below.take_while(|(watched, _)| watched.starts_with(path));
+        let watches: Vec<i32> = below.map(|(_, watch)| *watch).collect();
         for watch in watches {
-            self.watched.remove(&watch);
+            self.remove(watch);
             // The kernel may have dropped it already.
             let _ = inotify::remove_watch(&self.descriptor, watch);
         }
@@ -292,8 +307,7 @@ mod tests {
             bench.until(&News::Closed(up.join(name)));
         }
         // As if it could not be watched when it came.
-        let root = Arc::clone(&bench.root);
-        bench.watches.forget(&root, Path::new("sub"));
+        bench.watches.forget(&sub);
         let mode = std::os::unix::fs::PermissionsExt::from_mode(0o750);
         std::fs::set_permissions(&sub, mode).expect("set");
         bench.until(&News::Folder(sub.clone()));

@@ -25,7 +25,7 @@ pub use hooks::{Hook, Target};
 pub use quarantine::MoveLock;
 pub use steps::STEPS;
 
-use quarantine::{CopiedIn, Deleted, Finished, MoveError, Quarantine, Ready, TakenAway};
+use quarantine::{Deleted, FirstLook, MoveError, Quarantine, Ready, Recovery, Removal};
 use steps::pass;
 
 /// How often wishes are looked for; one look into an index.
@@ -227,7 +227,7 @@ impl Actor {
     }
 
     /// Ends what an interrupted removal left; `None` when there was nothing.
-    async fn finish(&self, placement: &Placement) -> Result<Option<Finished>, Trouble> {
+    async fn finish(&self, placement: &Placement) -> Result<Option<Recovery>, Trouble> {
         let Some(begun) = self.store.unfinished_move(placement.id).await? else { return Ok(None) };
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
         let finish = move |quarantine: &Quarantine| quarantine.finish(&roots, &moving, &begun);
@@ -237,15 +237,15 @@ impl Actor {
     /// A file goes into the quarantine.
     async fn remove(&self, placement: &Placement) -> Result<Moved, Trouble> {
         match self.finish(placement).await? {
-            Some(Finished::Removed) => return Ok(Moved::Done(None)),
-            Some(Finished::PutBack) => return self.missed(placement, OTHER_BYTES).await,
-            Some(Finished::NotBegun) => self.store.end_move(placement.id).await?,
+            Some(Recovery::Removed) => return Ok(Moved::Done(None)),
+            Some(Recovery::PutBack) => return self.missed(placement, OTHER_BYTES).await,
+            Some(Recovery::NotBegun) => self.store.end_move(placement.id).await?,
             None => {}
         }
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());
         let copied = self.blocking(move |quarantine| quarantine.copy_in(&roots, &moving)).await?;
         match copied {
-            CopiedIn::Gone => {
+            FirstLook::Gone => {
                 let moving = placement.clone();
                 let there = self.blocking(move |quarantine| quarantine.take_over(&moving)).await?;
                 if there {
@@ -253,8 +253,8 @@ impl Actor {
                 }
                 self.missed(placement, "the file is gone; nothing to remove").await
             }
-            CopiedIn::OtherBytes => self.missed(placement, OTHER_BYTES).await,
-            CopiedIn::Ready(ready) => self.take_away(placement, ready).await,
+            FirstLook::OtherBytes => self.missed(placement, OTHER_BYTES).await,
+            FirstLook::Ready(ready) => self.take_away(placement, ready).await,
         }
     }
 
@@ -294,13 +294,13 @@ impl Actor {
                 })
                 .await?;
             match taken {
-                TakenAway::Gone => return Ok(Moved::Done(None)),
-                TakenAway::OtherBytes => {
+                Removal::Gone => return Ok(Moved::Done(None)),
+                Removal::OtherBytes => {
                     self.give_up(placement, ready.copied).await?;
                     return self.missed(placement, OTHER_BYTES).await;
                 }
-                TakenAway::OtherDevice => {}
-                TakenAway::Refused(error) => {
+                Removal::OtherDevice => {}
+                Removal::Refused(error) => {
                     self.store.end_move(placement.id).await?;
                     self.give_up(placement, ready.copied).await?;
                     return Err(error.into());
@@ -313,7 +313,7 @@ impl Actor {
 
     /// A file goes back to its path, and the quarantine forgets it unless others need its bytes.
     async fn restore(&self, placement: &Placement) -> Result<Moved, Trouble> {
-        if self.finish(placement).await? == Some(Finished::PutBack) {
+        if self.finish(placement).await? == Some(Recovery::PutBack) {
             return Ok(Moved::Lost(OTHER_BYTES));
         }
         let (roots, moving) = (Arc::clone(&self.roots), placement.clone());

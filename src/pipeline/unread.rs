@@ -1,11 +1,11 @@
-//! Folders that can't be read: each is put before a person, as a file that can't be read is.
+//! Folders that can't be read: each is queued for review, as a file that can't be read is.
 
 use std::io;
 use std::path::{Path, PathBuf};
 
 use tracing::warn;
 
-use crate::files::is_starved;
+use crate::files::{is_starved, plain_words};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{FileStat, ItemId, Reason, Sighting, Uploader};
 use crate::store::{Standing, StoreError};
@@ -22,7 +22,7 @@ fn item_of(folder: &Path) -> ItemId {
 }
 
 impl Scanner {
-    /// Puts a folder before a person that can't be read, or has entries that can't be looked at.
+    /// Queues a folder for review that can't be read, or has entries that can't be looked at.
     pub(super) async fn tell_unreadable(
         &self,
         root: &Path,
@@ -52,8 +52,7 @@ impl Scanner {
         if standing != [Standing::New] {
             return Ok(());
         }
-        let why = error.to_string();
-        let why = why.split(" (os error").next().unwrap_or_default().to_lowercase();
+        let why = plain_words(error);
         let content = Content::Unjudged(Reason::Unreadable(format!("folder: {why}")));
         let uploader = Uploader::top_folder(&sighting).map_or(Uploader::Operator, Uploader::Folder);
         let prepared = Prepared { item: item_of(&sighting.path), sighting, stat, content };

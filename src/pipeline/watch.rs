@@ -67,7 +67,7 @@ const MOST_AGAIN: usize = 512;
 const LEAST_BETWEEN: Duration = Duration::from_secs(1);
 
 /// What the watcher's thread hands on.
-type Heard = Result<News, String>;
+type Message = Result<News, String>;
 
 /// Scans the roots and then watches them until the stop. A failing watcher is replaced by polling.
 /// Scans go on beside the news: a folder that takes long keeps nobody's news waiting.

@@ -143,7 +143,7 @@ impl Store {
             let row = sqlx::query(
                 "UPDATE placements SET state = ?2, changed_at = ?3, attempts = 0, problem = NULL,
                      note = ?4
-                 WHERE id = ?1 RETURNING wanted = state, item",
+                 WHERE id = ?1 RETURNING wanted = state",
             )
             .bind(placement.id)
             .bind(placement.wanted.as_str())
@@ -151,23 +151,11 @@ impl Store {
             .bind(note)
             .fetch_one(&mut *transaction)
             .await?;
-            let (settled, item): (bool, i64) = (row.try_get(0)?, row.try_get(1)?);
+            let settled: bool = row.try_get(0)?;
             if placement.wanted == Place::Quarantined {
-                // Nothing lies at the path any more; whatever comes there is seen anew.
-                sqlx::query(
-                    "UPDATE sightings SET gone_at = ?3
-                     WHERE item = ?1 AND path = ?2 AND gone_at IS NULL",
-                )
-                .bind(item)
-                .bind(path_bytes(&placement.sighting.path))
-                .bind(at.0)
-                .execute(&mut *transaction)
-                .await?;
+                leave_path(&mut transaction, placement, at).await?;
             }
-            sqlx::query("DELETE FROM moves WHERE placement = ?")
-                .bind(placement.id)
-                .execute(&mut *transaction)
-                .await?;
+            forget_move(&mut transaction, placement).await?;
             let kind = match placement.wanted {
                 Place::InPlace => AuditKind::Restored,
                 Place::Quarantined => AuditKind::Quarantined,
@@ -201,20 +189,8 @@ impl Store {
             .bind(placement.id)
             .execute(&mut *transaction)
             .await?;
-            sqlx::query("DELETE FROM moves WHERE placement = ?")
-                .bind(placement.id)
-                .execute(&mut *transaction)
-                .await?;
-            sqlx::query(
-                "UPDATE sightings SET gone_at = ?3
-                 WHERE item = (SELECT item FROM placements WHERE id = ?1) AND path = ?2
-                   AND gone_at IS NULL",
-            )
-            .bind(placement.id)
-            .bind(path_bytes(&placement.sighting.path))
-            .bind(at.0)
-            .execute(&mut *transaction)
-            .await
+            forget_move(&mut transaction, placement).await?;
+            leave_path(&mut transaction, placement, at).await
         };
         write.await.map_err(|source| self.sql(source))?;
         self.commit(transaction).await
@@ -326,6 +302,37 @@ impl Store {
             .map_err(|source| self.sql(source))?;
         Ok(wished.rows_affected() == 1)
     }
+}
+
+/// Nothing of this item lies at the path any more; whatever comes there is seen anew.
+async fn leave_path(
+    transaction: &mut Transaction<'static, Sqlite>,
+    placement: &Placement,
+    at: Timestamp,
+) -> Result<(), sqlx::Error> {
+    sqlx::query(
+        "UPDATE sightings SET gone_at = ?3
+         WHERE item = (SELECT item FROM placements WHERE id = ?1) AND path = ?2
+           AND gone_at IS NULL",
+    )
+    .bind(placement.id)
+    .bind(path_bytes(&placement.sighting.path))
+    .bind(at.0)
+    .execute(&mut **transaction)
+    .await?;
+    Ok(())
+}
+
+/// Its removal is not under way any more.
+async fn forget_move(
+    transaction: &mut Transaction<'static, Sqlite>,
+    placement: &Placement,
+) -> Result<(), sqlx::Error> {
+    sqlx::query("DELETE FROM moves WHERE placement = ?")
+        .bind(placement.id)
+        .execute(&mut **transaction)
+        .await?;
+    Ok(())
 }
 
 fn event(kind: AuditKind, placement: &Placement, at: Timestamp, why: Option<&str>) -> AuditEvent {

@@ -148,7 +148,7 @@ mod tests {
         assert_eq!(bytes(&[&gone, &first, &second]), Ok(b"its bytes".to_vec()));
         assert_eq!(bytes(&[&first]), Err(NoPicture::Replaced));
         assert_eq!(bytes(&[&gone]), Err(NoPicture::Gone));
-        assert_eq!(bytes(&[&path]), Err(NoPicture::Gone), "a folder is no file");
+        assert_eq!(bytes(&[&path]), Err(NoPicture::Gone), "a folder is not a file");
         let link = path.join("link.png");
         std::os::unix::fs::symlink(&second, &link).expect("linked");
         assert_eq!(bytes(&[&link]), Err(NoPicture::Gone), "links are not followed");

@@ -5,7 +5,6 @@
 //! what came and what changed since the last one.
 
 use std::os::unix::fs::DirBuilderExt as _;
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -131,8 +130,6 @@ fn index_of(root: &Path, config: &Config) -> anyhow::Result<PathBuf> {
     if let Some(beside) = &beside
         && workspace::network_file_system(root).is_none()
         && make(beside).is_ok()
-        // Made there, it could be another user's already.
-        && ground::check(beside).is_ok()
     {
         return Ok(beside.clone());
     }
@@ -153,19 +150,16 @@ fn index_of(root: &Path, config: &Config) -> anyhow::Result<PathBuf> {
 /// Makes the folder, for its owner alone, and sees whether it can be written to. One that somebody
 /// else made, or may swap for another, is not used: what it holds would be believed.
 fn make(folder: &Path) -> std::io::Result<()> {
-    let above = folder.parent().map(std::fs::metadata).transpose()?;
-    let others_write = |meta: &std::fs::Metadata| {
-        let own = [rustix::process::geteuid().as_raw(), 0];
-        !own.contains(&meta.uid()) || meta.mode() & 0o022 != 0
-    };
-    if above.as_ref().is_none_or(others_write) {
-        return Err(std::io::Error::other("others may write there"));
-    }
+    let trusted =
+        |path: &Path| ground::check(path).map_err(|place| std::io::Error::other(place.to_string()));
+    folder.parent().map_or(Ok(()), trusted)?;
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     let kind = std::fs::symlink_metadata(folder)?;
-    if !kind.is_dir() || others_write(&kind) {
-        return Err(std::io::Error::other("it is no folder of ours"));
+    if !kind.is_dir() {
+        return Err(std::io::Error::other("it is not a folder"));
     }
+    // Another user may have made it first.
+    trusted(folder)?;
     rustix::fs::access(folder, rustix::fs::Access::WRITE_OK).map_err(Into::into)
 }
 

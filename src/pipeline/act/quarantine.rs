@@ -79,7 +79,7 @@ pub struct MoveLock(#[expect(dead_code, reason = "the lock goes with the descrip
 
 /// What a first look at an upload that is to be removed gave.
 #[derive(Debug)]
-pub(super) enum CopiedIn {
+pub(super) enum FirstLook {
     /// Nothing lies at the path (any more), or a link is on the way.
     Gone,
     /// Other bytes lie there.
@@ -101,7 +101,7 @@ pub(super) struct Ready {
 
 /// How the attempt to take an upload away ended.
 #[derive(Debug)]
-pub(super) enum TakenAway {
+pub(super) enum Removal {
     /// It is gone.
     Gone,
     /// It stays: another file took its place in that moment, or it was written to.
@@ -114,7 +114,7 @@ pub(super) enum TakenAway {
 
 /// What became of a removal that was interrupted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Finished {
+pub(super) enum Recovery {
     /// The upload is gone, and the quarantine holds its bytes.
     Removed,
     /// It never left its path.
@@ -190,28 +190,28 @@ impl Quarantine {
         &self,
         roots: &Roots,
         placement: &Placement,
-    ) -> Result<CopiedIn, MoveError> {
+    ) -> Result<FirstLook, MoveError> {
         let (item, path) = (placement.item, placement.sighting.path.as_path());
         let reached = roots.entry(&placement.sighting).map_err(io_error("can't reach", path))?;
-        let Some(entry) = reached else { return Ok(CopiedIn::Gone) };
+        let Some(entry) = reached else { return Ok(FirstLook::Gone) };
         let opened = entry.open().map_err(io_error("can't open", path))?;
-        let Some((mut file, stat)) = opened else { return Ok(CopiedIn::Gone) };
+        let Some((mut file, stat)) = opened else { return Ok(FirstLook::Gone) };
         // A larger file is not even read: it could be of any size.
         if stat.file.size != placement.bytes
             || hash_of_file(&mut file).map_err(io_error("can't read", path))? != item
         {
-            return Ok(CopiedIn::OtherBytes);
+            return Ok(FirstLook::OtherBytes);
         }
         let place = self.place(item)?;
         // The way back stands in the manifest before the file moves.
         self.manifests(item).note(placement, &stat, &Kept::of(&file, &stat))?;
-        let copied = match hold(&mut file, &place, item) {
+        let copied = match keep_copy(&mut file, &place, item) {
             Ok(copied) => copied,
-            Err(Held::Changed) => return Ok(CopiedIn::OtherBytes),
-            Err(Held::Failed(error)) => return Err(error),
+            Err(NoCopy::Changed) => return Ok(FirstLook::OtherBytes),
+            Err(NoCopy::Failed(error)) => return Err(error),
         };
         pass("copied");
-        Ok(CopiedIn::Ready(Ready { entry, file, stat, copied }))
+        Ok(FirstLook::Ready(Ready { entry, file, stat, copied }))
     }
 
     /// Where an upload may stand for the moment between leaving its path and being deleted: in a
@@ -239,15 +239,15 @@ impl Quarantine {
         ready: &mut Ready,
         aside: &Entry,
         item: ItemId,
-    ) -> Result<TakenAway, MoveError> {
+    ) -> Result<Removal, MoveError> {
         let path = ready.entry.path.clone();
         match ready.entry.rename_to_fresh(aside) {
             Ok(()) => {}
-            Err(Errno::XDEV) => return Ok(TakenAway::OtherDevice),
-            Err(Errno::NOENT) => return Ok(TakenAway::Gone),
+            Err(Errno::XDEV) => return Ok(Removal::OtherDevice),
+            Err(Errno::NOENT) => return Ok(Removal::Gone),
             Err(errno) => {
                 let refused = io_error("can't take away", &path)(errno.into());
-                return Ok(TakenAway::Refused(refused));
+                return Ok(Removal::Refused(refused));
             }
         }
         pass("taken");
@@ -260,11 +260,11 @@ impl Quarantine {
         let mut unchanged = || hash_of_file(&mut ready.file).map(|found| found == item);
         if !is_it || !unchanged().map_err(io_error("can't read", &path))? {
             put_wrong_back(aside, &ready.entry)?;
-            return Ok(TakenAway::OtherBytes);
+            return Ok(Removal::OtherBytes);
         }
         aside.unlink().map_err(io_error("can't delete", &aside.path))?;
         pass("unlinked");
-        Ok(TakenAway::Gone)
+        Ok(Removal::Gone)
     }
 
     /// Goes on with a removal that was interrupted after the upload was about to leave its path.
@@ -273,7 +273,7 @@ impl Quarantine {
         roots: &Roots,
         placement: &Placement,
         begun: &Move,
-    ) -> Result<Finished, MoveError> {
+    ) -> Result<Recovery, MoveError> {
         let (item, path) = (placement.item, placement.sighting.path.as_path());
         let identity = Identity { device: begun.device, inode: begun.inode };
         let is_it = |entry: &Entry| {
@@ -282,7 +282,7 @@ impl Quarantine {
         };
         let at_path = roots.entry(&placement.sighting).map_err(io_error("can't reach", path))?;
         let Some(aside) = self.stands_at(roots, placement, begun)? else {
-            return Ok(Finished::NotBegun);
+            return Ok(Recovery::NotBegun);
         };
         if !is_it(&aside)? {
             let own = begun.path.starts_with(&self.folder);
@@ -290,7 +290,7 @@ impl Quarantine {
             if own && stands {
                 // It was interrupted before what was taken was compared.
                 put_wrong_back(&aside, &entry_for_return(roots, &placement.sighting)?)?;
-                return Ok(Finished::PutBack);
+                return Ok(Recovery::PutBack);
             }
             let whole = hash_of(&self.place(item)?).map_err(io_error("can't read", path))?;
             let left = match &at_path {
@@ -298,26 +298,26 @@ impl Quarantine {
                 None => false,
             };
             return Ok(if left || whole != Some(item) {
-                Finished::NotBegun
+                Recovery::NotBegun
             } else {
-                Finished::Removed
+                Recovery::Removed
             });
         }
         let opened = aside.open().map_err(io_error("can't open", &aside.path))?;
-        let Some((mut file, stat)) = opened else { return Ok(Finished::NotBegun) };
+        let Some((mut file, stat)) = opened else { return Ok(Recovery::NotBegun) };
         if stat.file.size != placement.bytes
             || hash_of_file(&mut file).map_err(io_error("can't read", &aside.path))? != item
         {
             put_wrong_back(&aside, &entry_for_return(roots, &placement.sighting)?)?;
-            return Ok(Finished::PutBack);
+            return Ok(Recovery::PutBack);
         }
-        match hold(&mut file, &self.place(item)?, item) {
+        match keep_copy(&mut file, &self.place(item)?, item) {
             Ok(_) => {}
-            Err(Held::Changed) => return Err(MoveError::Missing(item)),
-            Err(Held::Failed(error)) => return Err(error),
+            Err(NoCopy::Changed) => return Err(MoveError::Missing(item)),
+            Err(NoCopy::Failed(error)) => return Err(error),
         }
         aside.unlink().map_err(io_error("can't delete", &aside.path))?;
-        Ok(Finished::Removed)
+        Ok(Recovery::Removed)
     }
 
     /// The name under which an interrupted removal left the upload; `None` when its folder is no
@@ -346,10 +346,10 @@ impl Quarantine {
         if hash_of_file(&mut file).map_err(io_error("can't read", &old.path))? != placement.item {
             return Ok(false);
         }
-        match hold(&mut file, &self.place(placement.item)?, placement.item) {
+        match keep_copy(&mut file, &self.place(placement.item)?, placement.item) {
             Ok(_) => {}
-            Err(Held::Changed) => return Ok(false),
-            Err(Held::Failed(error)) => return Err(error),
+            Err(NoCopy::Changed) => return Ok(false),
+            Err(NoCopy::Failed(error)) => return Err(error),
         }
         old.unlink().map_err(io_error("can't delete", &old.path))?;
         Ok(true)
@@ -440,10 +440,10 @@ impl Quarantine {
         let mut ready = Ready { entry, file, stat, copied: false };
         for aside in asides {
             return match Self::take_away(&mut ready, &aside, item)? {
-                TakenAway::OtherDevice => continue,
-                TakenAway::Gone => Ok(Deleted::Yes),
-                TakenAway::OtherBytes => Ok(Deleted::OtherBytes),
-                TakenAway::Refused(error) => Err(error),
+                Removal::OtherDevice => continue,
+                Removal::Gone => Ok(Deleted::Yes),
+                Removal::OtherBytes => Ok(Deleted::OtherBytes),
+                Removal::Refused(error) => Err(error),
             };
         }
         Err(io_error("can't delete", path)(Errno::XDEV.into()))
@@ -476,7 +476,7 @@ impl Quarantine {
 
 /// Sees to it that the quarantine holds these bytes in a file of its own, which nobody else
 /// has a name or a descriptor of. Answers whether it did not hold them before.
-fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<bool, Held> {
+fn keep_copy(from: &mut File, place: &Entry, item: ItemId) -> Result<bool, NoCopy> {
     let stat = place.stat().map_err(io_error("can't look at", &place.path))?;
     if let Some(stat) = stat {
         if hash_of(place).map_err(io_error("can't read", &place.path))? != Some(item) {
@@ -490,7 +490,7 @@ fn hold(from: &mut File, place: &Entry, item: ItemId) -> Result<bool, Held> {
     }
     let copy = match copy_of(from, &place.folder, item) {
         Ok(copy) => copy,
-        Err(CopyError::OtherBytes) => return Err(Held::Changed),
+        Err(CopyError::OtherBytes) => return Err(NoCopy::Changed),
         Err(CopyError::Io(error)) => {
             return Err(io_error("can't copy to", &place.path)(error).into());
         }
@@ -517,13 +517,13 @@ pub(super) enum Deleted {
 }
 
 /// Why the quarantine does not hold the bytes.
-enum Held {
+enum NoCopy {
     /// They changed while they were copied.
     Changed,
     Failed(MoveError),
 }
 
-impl From<MoveError> for Held {
+impl From<MoveError> for NoCopy {
     fn from(error: MoveError) -> Self {
         Self::Failed(error)
     }

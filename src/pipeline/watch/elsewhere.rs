@@ -11,7 +11,7 @@ use tracing::warn;
 
 use crate::files::{News, Roots};
 
-use super::{Heard, Overflow};
+use super::{Message, Overflow};
 
 /// A listening thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -33,7 +33,7 @@ impl Watcher {
 pub(super) async fn start(
     _roots: &Arc<Roots>,
     paths: &[PathBuf],
-    news: &mpsc::Sender<Heard>,
+    news: &mpsc::Sender<Message>,
     overflow: &Arc<Overflow>,
 ) -> Option<Watcher> {
     let (news, overflow, roots) = (news.clone(), Arc::clone(overflow), paths.to_vec());

@@ -15,7 +15,7 @@ use tracing::warn;
 use crate::files::{News, Roots, Watches};
 use crate::moderation::escape::escape_path;
 
-use super::{Heard, Overflow};
+use super::{Message, Overflow};
 
 /// A listening thread; it ends when this is dropped.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ impl Watcher {
 pub(super) async fn start(
     roots: &Arc<Roots>,
     paths: &[PathBuf],
-    news: &mpsc::Sender<Heard>,
+    news: &mpsc::Sender<Message>,
     overflow: &Arc<Overflow>,
 ) -> Option<Watcher> {
     let (held, paths) = (Arc::clone(roots), paths.to_vec());
@@ -104,7 +104,7 @@ fn listen(
     mut watches: Watches,
     hears_all: &AtomicBool,
     ended: &OwnedFd,
-    news: &mpsc::Sender<Heard>,
+    news: &mpsc::Sender<Message>,
     overflow: &Overflow,
 ) {
     loop {

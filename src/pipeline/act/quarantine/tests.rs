@@ -84,19 +84,19 @@ impl Bench {
 
     fn copied(&self, placement: &Placement) -> Ready {
         match self.quarantine.copy_in(&self.roots, placement).expect("copied") {
-            CopiedIn::Ready(ready) => ready,
+            FirstLook::Ready(ready) => ready,
             other => panic!("not ready: {other:?}"),
         }
     }
 
     /// All of a removal, as whoever carries out wishes does it.
-    fn remove(&self, path: &Path, bytes: &[u8]) -> TakenAway {
+    fn remove(&self, path: &Path, bytes: &[u8]) -> Removal {
         let placement = self.placement(1, path, bytes, Place::Quarantined);
         let mut ready = self.copied(&placement);
         for aside in self.quarantine.asides(&ready).expect("found") {
             let taken = Quarantine::take_away(&mut ready, &aside, placement.item);
             match taken.expect("no failure") {
-                TakenAway::OtherDevice => {}
+                Removal::OtherDevice => {}
                 other => return other,
             }
         }
@@ -113,7 +113,7 @@ impl Bench {
         Move { placement: 1, path: at.to_owned(), device: meta.dev(), inode: meta.ino() }
     }
 
-    fn finish(&self, path: &Path, bytes: &[u8], begun: &Move) -> Finished {
+    fn finish(&self, path: &Path, bytes: &[u8], begun: &Move) -> Recovery {
         let placement = self.placement(1, path, bytes, Place::Quarantined);
         self.quarantine.finish(&self.roots, &placement, begun).expect("finished")
     }
@@ -131,7 +131,7 @@ impl Bench {
 fn a_file_goes_in_under_its_hash_and_comes_back_under_its_name() {
     let bench = bench();
     let path = bench.upload("a.png", b"bytes");
-    assert!(matches!(bench.remove(&path, b"bytes"), TakenAway::Gone));
+    assert!(matches!(bench.remove(&path, b"bytes"), Removal::Gone));
     assert_eq!(names(&bench.uploads), Vec::<String>::new());
     assert_eq!(bench.incoming(), Vec::<String>::new());
     let place = bench.place(b"bytes");
@@ -163,7 +163,7 @@ fn what_the_quarantine_holds_is_no_file_of_the_uploaders() {
     let kept = bench.path.join("kept.png");
     std::fs::hard_link(&path, &kept).expect("linked");
     let mut open = OpenOptions::new().write(true).open(&path).expect("opened");
-    assert!(matches!(bench.remove(&path, b"bytes"), TakenAway::Gone));
+    assert!(matches!(bench.remove(&path, b"bytes"), Removal::Gone));
     std::fs::write(&kept, b"tampered").expect("written");
     open.write_all(b"tampered").expect("written");
     assert_eq!(std::fs::read(bench.place(b"bytes")).expect("there"), b"bytes");
@@ -178,7 +178,7 @@ fn what_an_earlier_version_moved_in_is_replaced_by_a_file_of_ours() {
     std::fs::hard_link(&path, &place).expect("linked");
     let kept = bench.path.join("kept.png");
     std::fs::hard_link(&path, &kept).expect("linked");
-    assert!(matches!(bench.remove(&path, b"bytes"), TakenAway::Gone));
+    assert!(matches!(bench.remove(&path, b"bytes"), Removal::Gone));
     std::fs::write(&kept, b"tampered").expect("written");
     assert_eq!(std::fs::read(&place).expect("there"), b"bytes");
     assert_eq!(std::fs::metadata(&place).expect("there").nlink(), 1);
@@ -190,9 +190,9 @@ fn other_bytes_at_the_path_stay_whenever_they_come() {
     let path = bench.upload("a.png", b"replaced");
     let placement = bench.placement(1, &path, b"bad", Place::Quarantined);
     let look = || bench.quarantine.copy_in(&bench.roots, &placement).expect("looked");
-    assert!(matches!(look(), CopiedIn::OtherBytes));
+    assert!(matches!(look(), FirstLook::OtherBytes));
     std::fs::remove_file(&path).expect("removed");
-    assert!(matches!(look(), CopiedIn::Gone));
+    assert!(matches!(look(), FirstLook::Gone));
     // Swapped between the copy and the removal: by another file, and by other bytes in the same.
     for swap in [true, false] {
         let path = bench.upload("b.png", b"bad");
@@ -206,7 +206,7 @@ fn other_bytes_at_the_path_stay_whenever_they_come() {
         }
         let aside = bench.quarantine.asides(&ready).expect("found").remove(0);
         let taken = Quarantine::take_away(&mut ready, &aside, placement.item).expect("taken");
-        assert!(matches!(taken, TakenAway::OtherBytes));
+        assert!(matches!(taken, Removal::OtherBytes));
         assert!(exists(&path), "it was put back");
         assert_eq!(std::fs::symlink_metadata(&path).expect("there").is_symlink(), swap);
         assert_eq!(bench.incoming(), Vec::<String>::new());
@@ -247,14 +247,14 @@ fn folders_swapped_for_links_lead_nowhere() {
     };
     swap();
     let looked = bench.quarantine.copy_in(&bench.roots, &placement).expect("looked");
-    assert!(matches!(looked, CopiedIn::Gone));
+    assert!(matches!(looked, FirstLook::Gone));
     back();
     // Between the steps: what was reached is used, not what the path leads to by then.
     let mut ready = bench.copied(&placement);
     swap();
     for aside in bench.quarantine.asides(&ready).expect("found").into_iter().take(1) {
         let taken = Quarantine::take_away(&mut ready, &aside, placement.item).expect("taken");
-        assert!(matches!(taken, TakenAway::Gone));
+        assert!(matches!(taken, Removal::Gone));
     }
     assert!(!exists(&bench.path.join("gone/a.png")));
     std::fs::remove_file(outside.join("a.png")).expect("the one outside stayed");
@@ -316,22 +316,22 @@ fn an_interrupted_removal_goes_on_from_what_the_database_says() {
         };
         // Before it left its path.
         let begun = Bench::begun(&aside, &path);
-        assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::NotBegun);
+        assert_eq!(bench.finish(&path, b"bytes", &begun), Recovery::NotBegun);
         assert!(exists(&path));
         // After: with and without the copy in the quarantine.
         std::fs::rename(&path, &aside).expect("renamed");
         std::fs::write(&path, b"a new upload").expect("written");
-        assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::Removed);
+        assert_eq!(bench.finish(&path, b"bytes", &begun), Recovery::Removed);
         assert_eq!(std::fs::read(bench.place(b"bytes")).expect("there"), b"bytes");
         assert_eq!(std::fs::read(&path).expect("stays"), b"a new upload");
         assert!(!exists(&aside));
         // It was deleted and not written down.
-        assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::Removed);
+        assert_eq!(bench.finish(&path, b"bytes", &begun), Recovery::Removed);
         bench.quarantine.forget(item).expect("forgotten");
         // Written to in that moment: it goes back, beside what took its name.
         std::fs::write(&aside, b"other bytes").expect("written");
         let begun = Bench::begun(&aside, &aside);
-        assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::PutBack);
+        assert_eq!(bench.finish(&path, b"bytes", &begun), Recovery::PutBack);
         assert_eq!(names(&bench.uploads).len(), 2, "{:?}", names(&bench.uploads));
         for name in names(&bench.uploads) {
             std::fs::remove_file(bench.uploads.join(name)).expect("removed");
@@ -341,7 +341,7 @@ fn an_interrupted_removal_goes_on_from_what_the_database_says() {
     // What stands at a name among the uploads and is another file is not touched.
     let aside = bench.upload(".modtool-1", b"an uploader's");
     let begun = Move { placement: 1, path: aside.clone(), device: 1, inode: 1 };
-    assert_eq!(bench.finish(&path, b"bytes", &begun), Finished::NotBegun);
+    assert_eq!(bench.finish(&path, b"bytes", &begun), Recovery::NotBegun);
     assert_eq!(std::fs::read(aside).expect("stays"), b"an uploader's");
 }
 
@@ -388,7 +388,7 @@ fn across_file_systems_no_name_is_left_and_what_belongs_to_the_file_survives() {
     let old = std::time::UNIX_EPOCH + Duration::from_secs(1_000_000);
     file.set_times(std::fs::FileTimes::new().set_modified(old)).expect("set");
     file.set_permissions(std::fs::Permissions::from_mode(0o6640)).expect("set");
-    assert!(matches!(bench.remove(&path, b"bytes"), TakenAway::Gone));
+    assert!(matches!(bench.remove(&path, b"bytes"), Removal::Gone));
     assert_eq!(names(&bench.uploads), Vec::<String>::new());
     assert_eq!(bench.restore(&path, b"bytes").expect("restored"), None);
     assert_eq!(names(&bench.uploads), ["a.png"]);
