@@ -92,7 +92,12 @@ fn may_be_picture(sighting: &Sighting, roots: &Roots) -> bool {
 }
 
 fn refused(sighting: Sighting, roots: &Roots) -> Judged {
+    // Hashed without being kept: the file may be of any size.
+    let reading = roots.read(&sighting, 0, |_| true);
     let why = match roots.stat(&sighting).ok().flatten().map(|stat| stat.kind) {
+        Some(Kind::File) if matches!(reading, Reading::Busy) => {
+            Reason::Unreadable("another program holds a lease on it; try again".into())
+        }
         None => Reason::Unreadable("there is no such file".into()),
         Some(Kind::Link) => Reason::Unreadable("links are not followed".into()),
         Some(Kind::Folder | Kind::Other) => Reason::Unreadable("it is no regular file".into()),
@@ -101,7 +106,7 @@ fn refused(sighting: Sighting, roots: &Roots) -> Judged {
         ),
     };
     Judged {
-        item: item_of(&sighting, roots),
+        item: item_of(&sighting, &reading),
         bytes: 0,
         stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
         facts: None,
@@ -111,10 +116,9 @@ fn refused(sighting: Sighting, roots: &Roots) -> Judged {
     }
 }
 
-/// Hashed without being kept: the file may be of any size.
-fn item_of(sighting: &Sighting, roots: &Roots) -> ItemId {
-    match roots.read(sighting, 0, |_| true) {
-        Reading::Whole { item, .. } | Reading::TooLarge { item, .. } => item,
+fn item_of(sighting: &Sighting, reading: &Reading) -> ItemId {
+    match reading {
+        Reading::Whole { item, .. } | Reading::TooLarge { item, .. } => *item,
         // Nothing was read of it.
         _ => ItemId::of_unread(sighting.path.as_os_str().as_encoded_bytes()),
     }

@@ -12,8 +12,8 @@ use modtool::store::Store;
 use rustix::process::Signal;
 
 use crate::support::fixtures::decision;
-use crate::support::report;
 use crate::support::workspace::{PATIENCE, Running, Workspace, run};
+use crate::support::{files_below, report};
 
 /// What moves files, as people and services do it.
 const MOVERS: [&[&str]; 4] = [
@@ -91,7 +91,7 @@ impl Scene {
     fn is_somewhere(&self) -> bool {
         let item = ItemId::of_bytes(&bytes());
         let folders = [self.workspace.uploads(), self.workspace.path().join("quarantine")];
-        let files = folders.iter().flat_map(|folder| below(folder));
+        let files = folders.iter().flat_map(|folder| files_below(folder));
         files.filter_map(|path| fs::read(path).ok()).any(|found| ItemId::of_bytes(&found) == item)
     }
 
@@ -109,9 +109,9 @@ impl Scene {
             assert!(!path.exists(), "{what}: {} is still there", path.display());
         }
         store.close().await;
-        let incoming = below(&self.workspace.path().join("quarantine/incoming"));
+        let incoming = files_below(&self.workspace.path().join("quarantine/incoming"));
         assert!(incoming.is_empty(), "{what}: {incoming:?}");
-        let stray = below(&self.workspace.uploads()).into_iter().find(|path| {
+        let stray = files_below(&self.workspace.uploads()).into_iter().find(|path| {
             path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b".modtool"))
         });
         assert_eq!(stray, None, "{what}");
@@ -129,15 +129,6 @@ async fn decide(store: &Store) {
             store.record_decision(&decided).await.expect("decided");
         }
     }
-}
-
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { files.extend(below(&path)) } else { files.push(path) }
-    }
-    files
 }
 
 fn copy(from: &Path, to: &Path) {

@@ -16,7 +16,7 @@ use crate::store::raw;
 use crate::support::fixtures::{decision, reviewer};
 use crate::support::pictures::Dice;
 use crate::support::workspace::{PATIENCE, Running, Workspace};
-use crate::support::{kills, report, skipped};
+use crate::support::{files_below, kills, report, skipped};
 
 /// A placement as the database holds it.
 struct Placed {
@@ -72,7 +72,7 @@ async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {
     for kill in 0..kills {
         decide_something(workspace, &mut dice).await;
         let before = lying_at(&files);
-        let moves = dice.below(8) as usize;
+        let moves = dice.files_below(8) as usize;
         // The purge comes late, so that there is something to lose until then.
         let purges = kill % 4 == 3 && kill > kills / 2;
         let mut command = if purges {
@@ -116,12 +116,12 @@ async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {
 /// Removes, approves and takes back, as several people at a queue do.
 async fn decide_something(workspace: &Workspace, dice: &mut Dice) {
     let store = workspace.store().await;
-    for _ in 0..dice.below(6) {
+    for _ in 0..dice.files_below(6) {
         store.undo(&reviewer("ana"), now()).await.expect("undone");
     }
     let filter = QueueFilter { rows: QueueRows::Tasks, ..QueueFilter::default() };
     for task in store.queue(&filter, None, 100).await.expect("read") {
-        let action = match dice.below(5) {
+        let action = match dice.files_below(5) {
             0 => continue,
             1 => Action::Approve,
             _ => Action::Remove,
@@ -141,22 +141,13 @@ fn lying_at(files: &Files) -> BTreeSet<PathBuf> {
 /// How many files of items lie in the quarantine.
 fn quarantined(workspace: &Workspace) -> usize {
     let is_item = |path: &PathBuf| path.file_name().is_some_and(|name| name.len() == 64);
-    below(&workspace.path().join("quarantine")).iter().filter(|path| is_item(path)).count()
-}
-
-fn below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-        let path = entry.path();
-        if path.is_dir() { files.extend(below(&path)) } else { files.push(path) }
-    }
-    files
+    files_below(&workspace.path().join("quarantine")).iter().filter(|path| is_item(path)).count()
 }
 
 /// Whatever name their bytes lie under at this moment.
 fn items_anywhere(workspace: &Workspace) -> BTreeSet<ItemId> {
     let folders = [workspace.uploads(), workspace.path().join("quarantine")];
-    let files = folders.iter().flat_map(|folder| below(folder));
+    let files = folders.iter().flat_map(|folder| files_below(folder));
     files.filter_map(|path| Some(ItemId::of_bytes(&fs::read(path).ok()?))).collect()
 }
 
@@ -200,10 +191,10 @@ async fn end_well(workspace: &Workspace, gone: &BTreeSet<ItemId>) {
         let held = fs::read(&place).is_ok_and(|bytes| ItemId::of_bytes(&bytes) == item);
         assert_eq!(held, inside.contains(&item), "{}, {}", place.display(), one.state);
     }
-    let names = below(&workspace.path().join("quarantine"));
+    let names = files_below(&workspace.path().join("quarantine"));
     let half = |path: &&PathBuf| path.parent().is_some_and(|folder| folder.ends_with("incoming"));
     assert_eq!(names.iter().filter(half).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
-    let stray = below(&workspace.uploads());
+    let stray = files_below(&workspace.uploads());
     let ours = |path: &&PathBuf| path.file_name().is_some_and(|n| n.as_encoded_bytes()[0] == b'.');
     assert_eq!(stray.iter().filter(ours).collect::<Vec<_>>(), Vec::<&PathBuf>::new());
     workspace.run(&["audit", "verify"]).expect_code(0);

@@ -12,7 +12,7 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
+use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -601,7 +601,14 @@ pub(super) fn sync_folder_of(path: &Path) -> Result<(), MoveError> {
 fn make_private(folder: &Path) -> Result<(), MoveError> {
     let mut builder = DirBuilder::new();
     builder.recursive(true).mode(0o700);
-    builder.create(folder).map_err(io_error("can't make the folder", folder))
+    builder.create(folder).map_err(io_error("can't make the folder", folder))?;
+    let meta = std::fs::metadata(folder).map_err(io_error("can't look at", folder))?;
+    if meta.mode() & 0o022 != 0 {
+        // Made by somebody else while the folder above was open to others.
+        let others = io::Error::other("others may write there; `chmod go-w` it, or remove it");
+        return Err(io_error("can't use the folder", folder)(others));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
