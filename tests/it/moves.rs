@@ -72,7 +72,7 @@ async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {
     for kill in 0..kills {
         decide_something(workspace, &mut dice).await;
         let before = lying_at(&files);
-        let moves = dice.files_below(8) as usize;
+        let moves = dice.below(8) as usize;
         // The purge comes late, so that there is something to lose until then.
         let purges = kill % 4 == 3 && kill > kills / 2;
         let mut command = if purges {
@@ -116,12 +116,12 @@ async fn killed_in_the_middle(workspace: &Workspace, kills: u32, what: &str) {
 /// Removes, approves and takes back, as several people at a queue do.
 async fn decide_something(workspace: &Workspace, dice: &mut Dice) {
     let store = workspace.store().await;
-    for _ in 0..dice.files_below(6) {
+    for _ in 0..dice.below(6) {
         store.undo(&reviewer("ana"), now()).await.expect("undone");
     }
     let filter = QueueFilter { rows: QueueRows::Tasks, ..QueueFilter::default() };
     for task in store.queue(&filter, None, 100).await.expect("read") {
-        let action = match dice.files_below(5) {
+        let action = match dice.below(5) {
             0 => continue,
             1 => Action::Approve,
             _ => Action::Remove,
