@@ -64,11 +64,12 @@ pub(super) enum GroundError {
      of its own, such as uploads/ (--allow-shared-workspace goes on all the same)",
     escape_path(.root),
     words(*.overlap),
-    escape_path(.own)
+    .own
 )]
 pub(super) struct WatchedOverlap {
     root: PathBuf,
-    own: PathBuf,
+    /// For people: what it is to modtool, and its path.
+    own: String,
     overlap: Overlap,
 }
 
@@ -257,7 +258,7 @@ pub(super) fn check_roots(config: &Config, roots: &[PathBuf]) -> Result<(), Grou
     }
     if config.allow_shared_workspace {
         for one in &found {
-            let (root, own) = (escape_path(&one.root), escape_path(&one.own));
+            let (root, own) = (escape_path(&one.root), &one.own);
             let how = words(one.overlap);
             warn!(
                 "the watched folder {root} {how} {own}: an upload can become a rule of modtool's"
@@ -280,6 +281,12 @@ fn overlaps(config: &Config, roots: &[PathBuf]) -> Vec<WatchedOverlap> {
         let parts = own_places(config).into_iter();
         let parts = parts.filter_map(|own| Some((own.clone(), mounts.overlap(root, &own)?)));
         let (own, overlap) = holds.chain(parts).next()?;
+        let what = match &own {
+            own if *own == config.workspace => "the workspace ",
+            own if *own == config.data_dir => "the data folder ",
+            _ => "",
+        };
+        let own = format!("{what}{}", escape_path(&own));
         Some(WatchedOverlap { root: root.clone(), own, overlap })
     };
     roots.iter().filter_map(overlap_of).collect()
@@ -309,7 +316,7 @@ pub(super) fn untrusted_places(config: &Config, typed: &Path) -> Vec<(String, St
 /// What [`check_roots`] refuses, for `doctor`: each folder, and what to do about it.
 pub(super) fn watched_overlaps(config: &Config, roots: &[PathBuf]) -> Vec<(String, String)> {
     let sentence = |one: WatchedOverlap| {
-        let (root, own) = (escape_path(&one.root), escape_path(&one.own));
+        let (root, own) = (escape_path(&one.root), one.own);
         let sentence = format!("the watched folder {root} {} {own}", words(one.overlap));
         (sentence, "watch a folder of its own, such as uploads/".to_owned())
     };

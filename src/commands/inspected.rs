@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use tracing::debug;
 
 use crate::config::Config;
-use crate::moderation::escape::escape_path;
+use crate::moderation::escape::{escape, escape_path};
 use crate::vision::{Model, sandbox};
 
 use super::workspace;
@@ -33,7 +33,10 @@ pub(super) fn inspect(config: &Config, model: &Model) -> anyhow::Result<()> {
         return Ok(());
     }
     let program = sandbox::ourselves().context("can't find the path of this program")?;
-    model.inspect(&program, workspace::sandbox_mode(config))?;
+    model.inspect(&program, workspace::sandbox_mode(config)).with_context(|| {
+        let name = escape(model.card.name.as_bytes());
+        format!("the model {name} is refused; `modtool model use NAME` takes another")
+    })?;
     if let Err(error) = remember(&known) {
         debug!(file = %escape_path(&known), %error, "the model is looked through again next time");
     }

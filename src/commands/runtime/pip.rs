@@ -15,9 +15,6 @@ use crate::moderation::escape::{escape_lines, escape_path};
 
 use super::wheels::{VERSION, WHEELS};
 
-/// The Python Package Index.
-const INDEX: &str = "https://pypi.org/simple";
-
 /// What pip needs of the environment: its user's home, proxies, and which authorities the machine
 /// trusts.
 const KEPT: [&str; 15] = [
@@ -44,7 +41,7 @@ pub(super) struct Wanted<'a> {
     pub(super) version: &'a str,
     /// Hashes of the wheels that may come, hexadecimal; empty: those of the pinned version.
     pub(super) hashes: &'a [String],
-    /// The index that the user named.
+    /// The index that the user named; none: pip's own.
     pub(super) index: Option<&'a str>,
 }
 
@@ -68,7 +65,7 @@ pub(super) fn download(wanted: &Wanted, into: &Path) -> anyhow::Result<PathBuf> 
     let attempts: [&[&str]; 2] = [&[], &["--python-version", "3.12", "--implementation", "cp"]];
     let mut said = String::new();
     for extra in attempts {
-        let run = pip(&python, &path, into, wanted.index.unwrap_or(INDEX))
+        let run = pip(&python, &path, into, wanted.index)
             .args(extra)
             .arg("--requirement")
             .arg(&requirements)
@@ -150,12 +147,13 @@ fn requirements_of(version: &str, hashes: &[String]) -> String {
 
 /// pip, run in a folder of ours, where Python looks for no module (`-I`), with none of the
 /// environment's settings and no file of settings (`PIP_CONFIG_FILE`).
-fn pip(python: &Path, path: &OsStr, scratch: &Path, index: &str) -> Command {
+fn pip(python: &Path, path: &OsStr, scratch: &Path, index: Option<&str>) -> Command {
     let mut command = Command::new(python);
     command
         .args(["-I", "-m", "pip", "--isolated", "download", "--no-deps", "--only-binary=:all:"])
         .args(["--require-hashes", "--no-cache-dir", "--disable-pip-version-check", "--no-input"])
-        .args(["--quiet", "--index-url", index, "--dest"])
+        .args(index.into_iter().flat_map(|url| ["--index-url", url]))
+        .args(["--quiet", "--dest"])
         .arg(scratch)
         .current_dir(scratch)
         .env_clear()
@@ -231,8 +229,14 @@ mod tests {
     #[test]
     fn pip_gets_nothing_of_the_environment_that_could_lead_it_elsewhere() {
         let scratch = Path::new("/scratch");
-        let command = pip(Path::new("/usr/bin/python3"), OsStr::new("/usr/bin:."), scratch, INDEX);
+        let (python, path) = (Path::new("/usr/bin/python3"), OsStr::new("/usr/bin:."));
+        let named = pip(python, path, scratch, Some("https://index.example"));
+        let named: Vec<_> = named.get_args().collect();
+        let option = named.iter().position(|word| *word == "--index-url").expect("it was named");
+        assert_eq!(named[option + 1], "https://index.example");
+        let command = pip(python, path, scratch, None);
         let arguments: Vec<_> = command.get_args().collect();
+        assert!(!arguments.contains(&OsStr::new("--index-url")), "pip's own");
         assert_eq!(arguments[0], "-I", "no module of the folder");
         assert_eq!(command.get_current_dir(), Some(scratch));
         let set: Vec<_> = command.get_envs().filter(|(_, value)| value.is_some()).collect();

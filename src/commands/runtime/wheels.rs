@@ -4,8 +4,7 @@
 pub(super) const VERSION: &str = "1.32.0";
 
 /// What ends the name of each wheel for Linux and macOS (`onnxruntime-VERSION-….whl`), and the
-/// wheel's SHA-256 as the Python Package Index lists it (<https://pypi.org/simple/onnxruntime/>,
-/// read on 2026-11-30).
+/// wheel's SHA-256 as Python's package index lists it (read on 2026-11-30).
 pub(super) const WHEELS: [(&str, &str); 16] = [
     (
         "cp311-cp311-macosx_14_0_arm64",
