@@ -6,6 +6,7 @@
 pub mod adapter;
 pub mod audit;
 pub mod bank;
+pub mod doubt;
 pub mod embedding;
 pub mod escape;
 pub mod evaluation;
@@ -27,6 +28,7 @@ pub mod verdict;
 pub use adapter::Adapter;
 pub use audit::{AuditEvent, AuditKind, ChainHash};
 pub use bank::{Bank, BankKey, BankMatch, BankSource, BankState, BankTwin, Likeness, Weighed};
+pub use doubt::{Doubt, Doubts};
 pub use embedding::{Embedding, EmbeddingError, Fingerprint};
 pub use evaluation::{Evaluation, FoundAt};
 pub use find::{Decided, ItemFilter, ItemNumbers, ItemSet, Side};

@@ -87,6 +87,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (16, "hooks by sequence", include_str!("../migrations/sqlite/0016_hooks_by_sequence.sql")),
     (17, "moves", include_str!("../migrations/sqlite/0017_moves.sql")),
     (18, "fairness", include_str!("../migrations/sqlite/0018_fairness.sql")),
+    (19, "doubts", include_str!("../migrations/sqlite/0019_doubts.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
+use super::doubt::{Doubt, Doubts};
 use super::embedding::Embedding;
 use super::policy::{Mode, PolicyHash, PolicyId, Severity, spelled};
 use super::score::{Classifier, PolicyScore};
@@ -42,6 +43,8 @@ pub enum Reason {
     NotArmed(String),
     /// So many files were held in 24 hours that this one is not: Review.
     HoldCap(u64),
+    /// What was judged may not be what people see, whatever the scores say: Review at least.
+    Doubtful(Doubt),
     /// The file could not be read; the text says why.
     Unreadable(String),
     /// The bytes could not be judged as a picture; the text says why.
@@ -52,6 +55,9 @@ impl Reason {
     /// Reads back what `Display` wrote; an unknown text becomes `Undecodable`, so that a row
     /// written by a later version still goes to a person.
     pub fn parse(text: &str) -> Self {
+        if let Some(doubt) = Doubt::ALL.iter().find(|doubt| doubt.words() == text) {
+            return Self::Doubtful(*doubt);
+        }
         match text.split_once(": ") {
             Some(("unreadable", why)) => Self::Unreadable(why.to_owned()),
             Some(("undecodable", why)) => Self::Undecodable(why.to_owned()),
@@ -97,6 +103,7 @@ impl fmt::Display for Reason {
             Self::Held => f.write_str("held"),
             Self::NotArmed(why) => write!(f, "not_armed: {why}"),
             Self::HoldCap(cap) => write!(f, "hold_cap: {cap}"),
+            Self::Doubtful(doubt) => f.write_str(doubt.words()),
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::Undecodable(why) => write!(f, "undecodable: {why}"),
         }
@@ -173,8 +180,13 @@ impl Verdict {
 /// Judges an item's views, seen at `below` (the path below the watched folder).
 ///
 /// No classifier at all → Review (`no_policy`); none whose scope includes the path → Allow
-/// (`out_of_scope`); no view → Review (`undecodable`).
-pub fn verdict_over(classifiers: &[Classifier], views: &[Embedding], below: &Path) -> Verdict {
+/// (`out_of_scope`); no view → Review (`undecodable`); a doubt → Review at least.
+pub fn verdict_over(
+    classifiers: &[Classifier],
+    views: &[Embedding],
+    doubts: Doubts,
+    below: &Path,
+) -> Verdict {
     if classifiers.is_empty() {
         return Verdict::unjudged(Reason::NoPolicy);
     }
@@ -195,8 +207,10 @@ pub fn verdict_over(classifiers: &[Classifier], views: &[Embedding], below: &Pat
         return Verdict::unjudged(Reason::Undecodable("the picture has no view to score".into()));
     };
     let live = policies.iter().filter(|policy| policy.mode == Mode::Live);
-    let outcome = live.map(|policy| policy.outcome).max().unwrap_or(Outcome::Allow);
-    Verdict { outcome, reason: None, policies }
+    let scored = live.map(|policy| policy.outcome).max().unwrap_or(Outcome::Allow);
+    let doubt = doubts.iter().next();
+    let outcome = if doubt.is_some() { scored.max(Outcome::Review) } else { scored };
+    Verdict { outcome, reason: doubt.map(Reason::Doubtful), policies }
 }
 
 #[cfg(test)]
@@ -225,11 +239,17 @@ mod tests {
         background.mode = Mode::Background;
         let background = classifier(background);
 
-        let verdict = verdict_over(&[live, background.clone()], &bad_picture(), Path::new("a.jpg"));
+        let verdict = verdict_over(
+            &[live, background.clone()],
+            &bad_picture(),
+            Doubts::default(),
+            Path::new("a.jpg"),
+        );
         assert_eq!(verdict.outcome, Outcome::Block);
         assert_eq!(verdict.heaviest().map(|policy| policy.policy.as_str()), Some("weapons"));
 
-        let verdict = verdict_over(&[background], &bad_picture(), Path::new("a.jpg"));
+        let verdict =
+            verdict_over(&[background], &bad_picture(), Doubts::default(), Path::new("a.jpg"));
         assert_eq!(verdict.outcome, Outcome::Allow);
         assert_eq!(verdict.policies[0].outcome, Outcome::Block, "recorded all the same");
         assert_eq!(verdict.heaviest(), None);
@@ -237,7 +257,7 @@ mod tests {
 
     #[test]
     fn without_a_policy_a_person_looks() {
-        let verdict = verdict_over(&[], &bad_picture(), Path::new("a.jpg"));
+        let verdict = verdict_over(&[], &bad_picture(), Doubts::default(), Path::new("a.jpg"));
         assert_eq!((verdict.outcome, verdict.reason), (Outcome::Review, Some(Reason::NoPolicy)));
     }
 
@@ -245,14 +265,46 @@ mod tests {
     fn out_of_every_scope_is_allowed_and_says_so() {
         let mut scoped = policy("weapons");
         scoped.scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
-        let verdict =
-            verdict_over(&[classifier(scoped)], &bad_picture(), Path::new("avatars/a.png"));
+        let verdict = verdict_over(
+            &[classifier(scoped)],
+            &bad_picture(),
+            Doubts::default(),
+            Path::new("avatars/a.png"),
+        );
         assert_eq!((verdict.outcome, verdict.reason), (Outcome::Allow, Some(Reason::OutOfScope)));
     }
 
     #[test]
+    fn a_doubt_is_review_at_least_and_no_scope_is_still_no_scope() {
+        let judge = |classifiers: &[Classifier], views: &[Embedding], doubts: &[Doubt]| {
+            let doubts = doubts.iter().copied().collect();
+            let verdict = verdict_over(classifiers, views, doubts, Path::new("avatars/a.png"));
+            (verdict.outcome, verdict.reason)
+        };
+        let fine = [Embedding::normalised(vec![0.0, 1.0]).expect("has a direction")];
+        let classifiers = [classifier(policy("weapons"))];
+        assert_eq!(judge(&classifiers, &fine, &[]), (Outcome::Allow, None));
+        let doubtful = |outcome, doubt| (outcome, Some(Reason::Doubtful(doubt)));
+        for doubt in Doubt::ALL.iter().copied() {
+            let both = [Doubt::Parts, doubt];
+            assert_eq!(judge(&classifiers, &fine, &both), doubtful(Outcome::Review, doubt));
+            let flagged = judge(&classifiers, &bad_picture(), &both);
+            assert_eq!(flagged, doubtful(Outcome::Block, doubt));
+        }
+        let mut scoped = policy("weapons");
+        scoped.scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
+        let outside = judge(&[classifier(scoped)], &fine, &[Doubt::Damaged]);
+        assert_eq!(outside, (Outcome::Allow, Some(Reason::OutOfScope)));
+    }
+
+    #[test]
     fn without_a_view_a_person_looks() {
-        let verdict = verdict_over(&[classifier(policy("weapons"))], &[], Path::new("a.jpg"));
+        let verdict = verdict_over(
+            &[classifier(policy("weapons"))],
+            &[],
+            Doubts::default(),
+            Path::new("a.jpg"),
+        );
         assert_eq!(verdict.outcome, Outcome::Review);
         assert!(verdict.reason.is_some_and(|reason| reason.is_unjudged()));
     }
@@ -293,6 +345,8 @@ mod tests {
             Reason::ApprovedBefore("entry 8, the same bytes".into()),
             Reason::NotArmed("41 of 200 decisions".into()),
             Reason::HoldCap(200),
+            Reason::Doubtful(Doubt::Damaged),
+            Reason::Doubtful(Doubt::Frames),
             Reason::Unreadable("permission denied".into()),
             Reason::Undecodable("the file is empty".into()),
         ] {

@@ -9,7 +9,7 @@ use tokio::sync::mpsc;
 use tracing::error;
 
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Classifier, Embedding, Reason, Verdict, verdict_over};
+use crate::moderation::{Classifier, Doubts, Embedding, Reason, Verdict, verdict_over};
 use crate::store::{Judged, JudgedBy, PictureFacts};
 use crate::vision::preprocess::Pixels;
 use crate::vision::{Encoder, VisionError};
@@ -240,7 +240,8 @@ fn scored(
     facts: Option<PictureFacts>,
     sighting: &crate::moderation::Sighting,
 ) -> (Vec<Embedding>, Option<PictureFacts>, Verdict) {
-    let verdict = verdict_over(classifiers, &views, sighting.below());
+    let doubts = facts.as_ref().map_or(Doubts::default(), |facts| facts.doubts);
+    let verdict = verdict_over(classifiers, &views, doubts, sighting.below());
     (views, facts, verdict)
 }
 
@@ -269,6 +270,7 @@ mod tests {
             frames: 1,
             hash: None,
             signals: Vec::new(),
+            doubts: Doubts::default(),
         };
         Prepared {
             sighting: Sighting { path: name.into(), root: "/".into() },

@@ -221,6 +221,7 @@ impl Preparer {
                     frames: facts.frames,
                     hash: facts.hash,
                     signals: facts.signals.names().map(str::to_owned).collect(),
+                    doubts: facts.doubts,
                 };
                 Content::Pixels(views, facts)
             }

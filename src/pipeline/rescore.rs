@@ -1,6 +1,6 @@
 //! Judges what is stored again by other policies, from its embeddings, without the model.
 
-use crate::moderation::{Classifier, Fingerprint, Outcome, verdict_over};
+use crate::moderation::{Classifier, Doubts, Fingerprint, Outcome, verdict_over};
 use crate::store::{Judged, JudgedBy, Rejudge, Store, StoreError};
 
 use super::monitor::now;
@@ -61,8 +61,9 @@ fn judge<'a>(
     item: &'a Rejudge,
     classifiers: &'a [Classifier],
 ) -> impl Iterator<Item = (Outcome, (i64, Judged))> + 'a {
-    item.seen.iter().filter_map(|seen| {
-        let verdict = verdict_over(classifiers, &item.views, seen.sighting.below());
+    let doubts = item.facts.as_ref().map_or(Doubts::default(), |facts| facts.doubts);
+    item.seen.iter().filter_map(move |seen| {
+        let verdict = verdict_over(classifiers, &item.views, doubts, seen.sighting.below());
         if seen.is_judged_by(&verdict) {
             return None;
         }

@@ -10,9 +10,10 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
-    Arming, AuditEvent, AuditKind, Bank, BankMatch, Embedding, FileStat, Fingerprint, ItemId,
-    Likeness, Mode, OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId, PolicyVerdict,
-    Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp, Verdict, Weighed,
+    Arming, AuditEvent, AuditKind, Bank, BankMatch, Doubts, Embedding, FileStat, Fingerprint,
+    ItemId, Likeness, Mode, OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId,
+    PolicyVerdict, Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp,
+    Verdict, Weighed,
 };
 
 use super::arming::{ArmingState, look_again};
@@ -38,6 +39,8 @@ pub struct PictureFacts {
     pub hash: Option<PerceptualHash>,
     /// What else the file is, as the decoder names it (`archive`, `trailing_bytes`, …).
     pub signals: Vec<String>,
+    /// Why a person has to see it whatever its scores are.
+    pub doubts: Doubts,
 }
 
 /// One file, judged, ready to be written down.
@@ -186,7 +189,7 @@ impl Store {
     ) -> Result<Option<KnownItem>, StoreError> {
         let known = async {
             let Some(row) = sqlx::query(
-                "SELECT i.id, i.format, i.width, i.height, i.frames, i.signals, i.reason, h.quality, h.forms
+                "SELECT i.id, i.format, i.width, i.height, i.frames, i.signals, i.doubts, i.reason, h.quality, h.forms
                  FROM items AS i LEFT JOIN perceptual_hashes AS h ON h.item = i.id
                  WHERE i.hash = ?",
             )
@@ -207,6 +210,7 @@ impl Store {
                         frames: row.try_get("frames")?,
                         hash: perceptual_hash_of(&row)?,
                         signals: signals_of(row.try_get("signals")?),
+                        doubts: Doubts::parse(row.try_get("doubts")?),
                     })
                 })
                 .transpose()?;
@@ -710,9 +714,10 @@ async fn write_item(
     let hash = judged.item.as_bytes().as_slice();
     let reason = unjudged.map(ToString::to_string);
     let signals = facts.map(|facts| facts.signals.join(",")).unwrap_or_default();
+    let doubts = facts.map(|facts| facts.doubts.to_string()).unwrap_or_default();
     let new = sqlx::query(
-        "INSERT INTO items (hash, bytes, format, width, height, frames, signals, reason, first_seen)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING RETURNING id",
+        "INSERT INTO items (hash, bytes, format, width, height, frames, signals, doubts, reason, first_seen)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT (hash) DO NOTHING RETURNING id",
     )
     .bind(hash)
     .bind(judged.bytes.cast_signed())
@@ -721,6 +726,7 @@ async fn write_item(
     .bind(facts.map(|facts| facts.height))
     .bind(facts.map(|facts| facts.frames))
     .bind(&signals)
+    .bind(&doubts)
     .bind(reason.as_deref())
     .bind(at.0)
     .fetch_optional(&mut **transaction)
@@ -730,7 +736,8 @@ async fn write_item(
     }
     // Known bytes; what the decoder makes of them may have changed with its limits.
     let known = sqlx::query(
-        "UPDATE items SET format = ?, width = ?, height = ?, frames = ?, signals = ?, reason = ?
+        "UPDATE items SET format = ?, width = ?, height = ?, frames = ?, signals = ?, doubts = ?,
+         reason = ?
          WHERE hash = ? RETURNING id",
     )
     .bind(facts.map(|facts| facts.format.as_str()))
@@ -738,6 +745,7 @@ async fn write_item(
     .bind(facts.map(|facts| facts.height))
     .bind(facts.map(|facts| facts.frames))
     .bind(&signals)
+    .bind(&doubts)
     .bind(reason.as_deref())
     .bind(hash)
     .fetch_one(&mut **transaction)

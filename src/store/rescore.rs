@@ -5,8 +5,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::moderation::{
-    AuditEvent, AuditKind, Embedding, Fingerprint, ItemId, Outcome, ReviewState, Sighting, TaskId,
-    Timestamp, Verdict,
+    AuditEvent, AuditKind, Doubts, Embedding, Fingerprint, ItemId, Outcome, ReviewState, Sighting,
+    TaskId, Timestamp, Verdict,
 };
 
 use super::ingest::set_hash;
@@ -187,6 +187,7 @@ fn rejudge_of(row: &SqliteRow) -> Result<Rejudge, RowError> {
                 height: row.try_get("height")?,
                 frames: row.try_get("frames")?,
                 signals: crate::store::rows::signals_of(row.try_get("signals")?),
+                doubts: Doubts::parse(row.try_get("doubts")?),
                 hash: perceptual_hash_of(row)?,
             })
         })

@@ -736,15 +736,18 @@ pub enum MessageKind {
 }
 
 /// The step at which an item first appears: the strongest safe view of all policies that flagged
-/// it. In doubt (not judged, removed before, flagged by a policy that is no longer in force)
+/// it. In doubt (not judged or not all of it, removed before, flagged by a policy that is no longer in force)
 /// nothing is shown; what no policy has looked at appears blurred.
 pub fn first_reveal(detail: &ItemDetail, policies: &[KnownPolicy]) -> Reveal {
     let task = &detail.detail.task;
     match &task.reason {
         Some(reason) if reason.is_unjudged() => return Reveal::Hidden,
-        Some(Reason::RemovedBefore | Reason::LikeRemoved(_) | Reason::Inherited(_)) => {
-            return Reveal::Hidden;
-        }
+        Some(
+            Reason::RemovedBefore
+            | Reason::LikeRemoved(_)
+            | Reason::Inherited(_)
+            | Reason::Doubtful(_),
+        ) => return Reveal::Hidden,
         _ => {}
     }
     let safe_view = |id: &PolicyId| {

@@ -22,7 +22,7 @@ use image::{DynamicImage, ImageDecoder, RgbImage};
 
 use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Window, resampled};
-use crate::moderation::PerceptualHash;
+use crate::moderation::{Doubts, PerceptualHash};
 
 pub use signals::Signals;
 pub use sniff::{has_picture_extension, sniff};
@@ -92,6 +92,8 @@ pub struct PictureFacts {
     pub hash: Option<PerceptualHash>,
     /// What else the file is.
     pub signals: Signals,
+    /// Why a person has to see it whatever its scores are.
+    pub doubts: Doubts,
 }
 
 /// Why a file can't be judged. The texts are fragments for a person.
@@ -275,6 +277,7 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
                 has_alpha: false,
                 hash: None,
                 signals: signals::signals(format, bytes, survey.as_ref()),
+                doubts: Doubts::default(),
             },
         })
     })
@@ -417,7 +420,13 @@ fn policy_views(
     spec: &ImageSpec,
     limits: &Limits,
 ) -> Result<Views, Flaw> {
-    let mut gallery = Gallery { spec, views: Vec::new(), has_alpha: false, hash: None };
+    let mut gallery = Gallery {
+        spec,
+        views: Vec::new(),
+        has_alpha: false,
+        hash: None,
+        doubts: Doubts::default(),
+    };
     let survey = survey(format, bytes, limits)?;
     let wanted = spec.detail().saturating_mul(jpeg::HEADROOM);
     let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
@@ -444,6 +453,7 @@ fn policy_views(
         has_alpha: gallery.has_alpha,
         hash: gallery.hash,
         signals: signals::signals(format, bytes, survey.as_ref()),
+        doubts: gallery.doubts,
     };
     Ok(Views { views: gallery.views, facts })
 }
@@ -468,6 +478,7 @@ struct Gallery<'a> {
     views: Vec<Pixels>,
     has_alpha: bool,
     hash: Option<PerceptualHash>,
+    doubts: Doubts,
 }
 
 impl Gallery<'_> {

@@ -230,10 +230,10 @@ mod tests {
     fn pip_gets_nothing_of_the_environment_that_could_lead_it_elsewhere() {
         let scratch = Path::new("/scratch");
         let (python, path) = (Path::new("/usr/bin/python3"), OsStr::new("/usr/bin:."));
-        let named = pip(python, path, scratch, Some("https://index.example"));
-        let named: Vec<_> = named.get_args().collect();
-        let option = named.iter().position(|word| *word == "--index-url").expect("it was named");
-        assert_eq!(named[option + 1], "https://index.example");
+        let chosen = pip(python, path, scratch, Some("https://index.example"));
+        let words: Vec<_> = chosen.get_args().collect();
+        let option = words.iter().position(|word| *word == "--index-url").expect("it was named");
+        assert_eq!(words[option + 1], "https://index.example");
         let command = pip(python, path, scratch, None);
         let arguments: Vec<_> = command.get_args().collect();
         assert!(!arguments.contains(&OsStr::new("--index-url")), "pip's own");

@@ -216,6 +216,7 @@ pub(super) fn label(task: &ReviewTask) -> &str {
         (Some(Reason::Unreadable(_)), _) => "unreadable",
         (Some(Reason::Undecodable(_)), _) => "undecodable",
         (_, Some(policy)) => policy.as_str(),
+        (Some(Reason::Doubtful(_)), None) => "in doubt",
         (Some(Reason::RemovedBefore), None) => "removed before",
         (Some(Reason::LikeRemoved(_) | Reason::Inherited(_)), None) => "twin",
         (Some(Reason::NoPolicy), None) => "no policy",

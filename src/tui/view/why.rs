@@ -71,6 +71,7 @@ fn in_full(reason: &Reason) -> String {
         Reason::Held => "held: the file is in quarantine until you decide".to_owned(),
         Reason::NotArmed(why) => format!("not held, because its policy is not armed: {why}"),
         Reason::HoldCap(cap) => format!("not held: {cap} files were held in 24 hours already"),
+        Reason::Doubtful(doubt) => doubt.words().to_owned(),
         Reason::Unreadable(why) => format!("could not be read: {}", escape(why.as_bytes())),
         Reason::Undecodable(why) => {
             format!("could not be judged as a picture: {}", escape(why.as_bytes()))

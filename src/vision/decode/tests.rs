@@ -69,6 +69,7 @@ fn every_format_shows_the_same_picture() {
             has_alpha: false,
             hash,
             signals: Signals::default(),
+            doubts: Doubts::default(),
         };
         assert_eq!(views.facts, facts);
         assert_eq!(views.views.len(), 1, "{name}");
@@ -356,6 +357,7 @@ fn of_an_animation_the_first_the_last_and_some_between_are_seen() {
             has_alpha: false,
             hash,
             signals: Signals::default(),
+            doubts: Doubts::default(),
         };
         assert_eq!(views.facts, facts);
         let found: Vec<u8> = views.views.iter().map(|view| at(view, 4, 4)[0]).collect();

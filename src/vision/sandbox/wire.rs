@@ -1,14 +1,14 @@
 //! What goes over the pipes between us and a decoding child: one request, one reply, both with
 //! a head of fixed length. Nothing that a child says is believed before it was checked here.
 
-use crate::moderation::PerceptualHash;
 use crate::moderation::perceptual::HASH_BYTES;
+use crate::moderation::{Doubts, PerceptualHash};
 use crate::vision::decode::sniff::FORMATS;
 use crate::vision::decode::{Flaw, Limits, PictureFacts, Signals};
 use crate::vision::preprocess::{ImageSpec, Resample, Resize};
 
 /// Begins every head, with the version of this protocol in it: "modtool" and a number.
-const MAGIC: u64 = 0x006c_6f6f_7464_6f6d + (1 << 56);
+const MAGIC: u64 = 0x006c_6f6f_7464_6f6d + (2 << 56);
 
 /// A request's head: so many numbers, each eight bytes, little-endian.
 pub(super) const REQUEST_HEAD: usize = 16 * 8;
@@ -196,12 +196,21 @@ impl ReplyHead {
         let mut forms = Vec::new();
         match self {
             Self::Views { count, side, facts } => {
-                let PictureFacts { format, width, height, frames, has_alpha, hash, signals } =
-                    facts;
+                let PictureFacts {
+                    format,
+                    width,
+                    height,
+                    frames,
+                    has_alpha,
+                    hash,
+                    signals,
+                    doubts,
+                } = facts;
                 numbers.extend([0, (*count).into(), (*side).into(), code_of(format)]);
                 numbers.extend([*width, *height, *frames].map(u64::from));
                 numbers.extend([u64::from(*has_alpha), signals.bits().into()]);
                 numbers.push(hash.map_or(NO_HASH, |hash| hash.quality.into()));
+                numbers.push(doubts.bits().into());
                 forms = hash.map(|hash| hash.to_bytes()).unwrap_or_default();
             }
             Self::Preview { width, height } => {
@@ -274,7 +283,8 @@ fn plausible(facts: &PictureFacts, limits: &Limits) -> bool {
 }
 
 fn views_of(numbers: &[u64; 13], forms: &[u8]) -> Result<ReplyHead, Garbled> {
-    let [count, side, format, width, height, frames, alpha, signals, quality, ..] = *numbers;
+    let [count, side, format, width, height, frames, alpha, signals, quality, doubts, ..] =
+        *numbers;
     let hash = match quality {
         NO_HASH => None,
         0..=100 => {
@@ -291,6 +301,7 @@ fn views_of(numbers: &[u64; 13], forms: &[u8]) -> Result<ReplyHead, Garbled> {
         has_alpha: alpha == 1,
         hash,
         signals: u32::try_from(signals).ok().and_then(Signals::from_bits).ok_or(Garbled)?,
+        doubts: u32::try_from(doubts).ok().and_then(Doubts::from_bits).ok_or(Garbled)?,
     };
     Ok(ReplyHead::Views { count: small(count)?, side: small(side)?, facts })
 }
@@ -410,6 +421,7 @@ mod tests {
             has_alpha: true,
             hash: PerceptualHash::from_bytes(&[0xa5; 256], 90),
             signals: Signals::from_bits(3).expect("two signals"),
+            doubts: Doubts::from_bits(5).expect("two doubts"),
         }
     }
 

@@ -95,6 +95,7 @@ impl Judges {
                 frames: 1,
                 hash: None,
                 signals: Vec::new(),
+                doubts: modtool::moderation::Doubts::default(),
             }),
             views: vec![embedding(bytes)],
             verdict: Verdict { outcome, reason: None, policies },
