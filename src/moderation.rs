@@ -18,6 +18,7 @@ pub mod many;
 pub mod measure;
 pub mod perceptual;
 pub mod policy;
+pub mod recipe;
 pub mod review;
 pub mod roc;
 pub mod score;
@@ -42,6 +43,7 @@ pub use policy::{
     Arming, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyHash, PolicyId, Prompt,
     SafeView, Scope, Scoring, Severity, Thresholds,
 };
+pub use recipe::{JudgedWith, Recipe};
 pub use review::{
     Action, Decision, DecisionId, DecisionOutcome, FoundItem, Lane, Lease, PastDecision,
     QueueCounts, QueueCursor, QueueFilter, QueueOrder, QueueRows, RedoOutcome, ReviewState,

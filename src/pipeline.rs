@@ -35,9 +35,9 @@ use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 
 use crate::files::{Excluded, Roots};
-use crate::moderation::{Classifier, Fingerprint};
+use crate::moderation::{Classifier, Fingerprint, JudgedWith};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
-use crate::vision::{DecoderPool, Encoder, ImageSpec};
+use crate::vision::{DecoderPool, Encoder, ImageSpec, decode};
 
 pub use act::{
     Acting, Actor, Carried, ErasedFiles, Hook, MoveLock, PATIENCE, STEPS, Target, erase_files,
@@ -76,6 +76,8 @@ const FAR: Duration = Duration::from_hours(24 * 365 * 30);
 pub enum Source {
     /// Everything below these folders, once.
     Scan(Vec<PathBuf>, Trust),
+    /// What lies below these folders and was judged with anything else than is used now, once.
+    Again(Vec<PathBuf>),
     /// Everything below these folders, for ever.
     Watch(Vec<PathBuf>, Watching, WatchTimes, RecheckPace),
 }
@@ -164,19 +166,22 @@ pub async fn run(
     let no_pictures = Arc::new(NoPictures::default());
     let Stages { store, fingerprint, judging, reload, monitor, on_verdict, roots, .. } = stages;
     let on_verdict = match source {
-        Source::Scan(..) => on_verdict,
+        Source::Scan(..) | Source::Again(_) => on_verdict,
         Source::Watch(..) => only_news(on_verdict),
     };
 
+    let judged_with = Arc::new(judged_with(fingerprint, &stages.decoders));
     let open = Arc::<OpenFiles>::default();
     let (trust, looks_again) = match &source {
         Source::Scan(_, trust) => (*trust, None),
+        Source::Again(_) => (Trust::Times, None),
         Source::Watch(..) => (Trust::Times, Some(Arc::clone(&open))),
     };
     let scanner = Scanner {
         trust,
         store: Arc::clone(&store),
-        fingerprint: fingerprint.clone(),
+        judged_with: Arc::clone(&judged_with),
+        unjudged: decode::unjudged(stages.decoders.limits()),
         roots: Arc::clone(&roots),
         excluded: stages.excluded,
         no_pictures: Arc::clone(&no_pictures),
@@ -191,7 +196,7 @@ pub async fn run(
         spec: stages.spec,
         roots: Arc::clone(&roots),
         decoders: Arc::clone(&stages.decoders),
-        fingerprint,
+        judged_with,
         store: Some((Arc::clone(&store), Handle::current())),
         no_pictures,
         open: looks_again,
@@ -226,6 +231,11 @@ pub async fn run(
     tasks.spawn(judge.run(judging, to_model));
 
     join(tasks, stopper, shutdown, &stages.decoders).await
+}
+
+/// What pictures are judged with by this model and these decoders.
+pub fn judged_with(fingerprint: Fingerprint, decoders: &DecoderPool) -> JudgedWith {
+    JudgedWith { fingerprint, recipes: decode::recipes(decoders.limits()) }
 }
 
 /// Of so many paths a watcher knows whether it has told their verdict; eight bytes each.
@@ -375,22 +385,23 @@ async fn feed(
     open: Arc<OpenFiles>,
     mut stop: Stop,
 ) -> Result<(), StoreError> {
-    let (Source::Scan(roots, _) | Source::Watch(roots, ..)) = &source;
-    let (roots, counting) = (roots.clone(), scanner.clone());
-    // Nobody waits for it: it only makes the progress bar wise.
-    tokio::task::spawn_blocking(move || counting.count_files(&roots));
-    let fingerprint = scanner.fingerprint.clone();
+    if let Source::Scan(roots, _) | Source::Watch(roots, ..) = &source {
+        let (roots, counting) = (roots.clone(), scanner.clone());
+        // Nobody waits for it: it only makes the progress bar wise.
+        tokio::task::spawn_blocking(move || counting.count_files(&roots));
+    }
     match source {
         Source::Scan(roots, _) => {
             tokio::select! {
                 found = sweep::scan_all(&roots, &scanner) => found?,
                 () = stop.requested() => return Ok(()),
             }
-            again::judge_again(&roots, &fingerprint, &scanner, stop).await
+            again::judge_again(&roots, &scanner, stop).await
         }
+        Source::Again(roots) => again::judge_again(&roots, &scanner, stop).await,
         Source::Watch(roots, watching, times, pace) => {
             recheck::start(scanner.clone(), open, pace, stop.clone());
-            let again = again::judge_again(&roots, &fingerprint, &scanner, stop.clone());
+            let again = again::judge_again(&roots, &scanner, stop.clone());
             let watching = async {
                 watch::watch(&roots, watching, times, &scanner, stop).await;
                 Ok(())

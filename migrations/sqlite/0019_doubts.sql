@@ -4,3 +4,10 @@
 ALTER TABLE items ADD COLUMN doubts TEXT NOT NULL DEFAULT '';
 ALTER TABLE embeddings ADD COLUMN recipe TEXT NOT NULL DEFAULT '';
 ALTER TABLE sightings ADD COLUMN recipe TEXT NOT NULL DEFAULT '';
+
+-- The newest vector that took the place of one made by another recipe: a file of vectors that was
+-- filled before is begun anew.
+CREATE TABLE replaced_vectors (
+    model  INTEGER PRIMARY KEY REFERENCES models (id),
+    number INTEGER NOT NULL
+) STRICT;

@@ -1,7 +1,9 @@
-//! `modtool rescore`: judge stored pictures again by the policies of now.
+//! `modtool rescore`: judge stored pictures again by the policies of now, and if asked by the decoders
+//! of now.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use clap::Args;
 use indicatif::{ProgressBar, ProgressStyle};
@@ -10,18 +12,27 @@ use serde_json::json;
 use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
-use crate::pipeline;
+use crate::pipeline::{self, Source};
 
 use super::clock::now;
+use super::ground;
 use super::output::json_line;
+use super::watch::{Run, settle_times};
 use super::workspace;
 
-/// Judge every stored picture again by the policies of now, without the model
+/// Judge every stored picture again by the policies of now, from what the model has seen
 ///
 /// New verdicts go on record, and what is flagged now and was not looked at by a person for it
 /// opens a task. Decisions stand. Can be ended and started again at any time.
 #[derive(Debug, Args)]
 pub(super) struct RescoreArgs {
+    /// First decode and judge again what another model, an older decoder or other limits judged
+    ///
+    /// `watch` and `scan` do the same in the background; this does only that, for every folder that
+    /// was ever judged, and ends.
+    #[arg(long)]
+    decode: bool,
+
     /// Also close open tasks that no policy flags any more
     #[arg(long)]
     close: bool,
@@ -32,6 +43,7 @@ pub(super) struct RescoreArgs {
 }
 
 pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<ExitCode> {
+    let decoded = if args.decode { Some(decode_again(config).await?) } else { None };
     let files = workspace::judging_policies(config)?;
     let store = Arc::new(workspace::existing_store(config).await?);
     let card = workspace::model(config)?.card;
@@ -57,7 +69,7 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
     match args.format {
         OutputFormat::Json => {
             let (closed, left) = if args.close { (unflagged, 0) } else { (0, unflagged) };
-            let line = json!({
+            let mut line = json!({
                 "items": done.items,
                 "judged": done.judged,
                 "changed": done.changed,
@@ -65,9 +77,23 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
                 "tasks_closed": closed,
                 "tasks_that_no_policy_flags": left,
             });
+            if let (Some(decoded), Some(line)) = (decoded, line.as_object_mut()) {
+                line.insert("decoded_again".into(), json!(decoded.judged));
+                line.insert("not_decoded_again".into(), json!(decoded.left));
+            }
             json_line(&mut out, &line)?;
         }
         OutputFormat::Table => {
+            if let Some(decoded) = decoded {
+                writeln!(out, "{} paths decoded and judged anew", decoded.judged)?;
+                if decoded.left > 0 {
+                    writeln!(
+                        out,
+                        "{} paths stay as they were judged: nothing lies there, or the run was ended",
+                        decoded.left
+                    )?;
+                }
+            }
             writeln!(
                 out,
                 "{} items looked at, {} paths judged anew, {} with another outcome, {} tasks opened",
@@ -85,6 +111,35 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::Clean)
+}
+
+/// What came of decoding again.
+#[derive(Debug, Clone, Copy)]
+struct Decoded {
+    /// Paths judged anew.
+    judged: u64,
+    /// Paths that were not.
+    left: u64,
+}
+
+/// Decodes and judges what was judged with anything else than is used now.
+async fn decode_again(config: &Config) -> anyhow::Result<Decoded> {
+    let roots = {
+        let store = workspace::existing_store(config).await?;
+        let mut roots = store.roots().await?;
+        store.close().await;
+        roots.retain(|root| root.is_dir());
+        roots
+    };
+    ground::check_roots(config, &roots)?;
+    let settle = settle_times(config, &roots);
+    let run = Run::open(config.clone(), OutputFormat::Table, settle).await?;
+    let ended = run.pipeline(Source::Again(roots.clone())).await;
+    let judged = run.monitor.judged.load(Relaxed);
+    let left = run.left(&roots).await?;
+    run.close().await;
+    ended?;
+    Ok(Decoded { judged, left })
 }
 
 fn bar(items: u64) -> ProgressBar {

@@ -85,7 +85,7 @@ fn overwrite(path: &Path) -> io::Result<()> {
 
 /// Adds to the file what the store has and it has not. `progress` is told how many vectors were
 /// copied so far. Files of this workspace are begun anew when the store has fewer vectors than
-/// they know: it was replaced, or vectors were erased.
+/// they know (it was replaced, or vectors were erased), and when it has replaced some since.
 pub(super) async fn bring_up_to_date(
     store: &Store,
     card: &ModelCard,
@@ -94,7 +94,9 @@ pub(super) async fn bring_up_to_date(
 ) -> anyhow::Result<()> {
     // Other processes may be at it: waiting for them must not hold up the runtime.
     let mut appending = tokio::task::block_in_place(|| file.append())?;
-    if appending.last() > store.last_vector().await? {
+    let replaced = store.replaced_up_to(&card.fingerprint).await?;
+    let stale = (1..replaced).contains(&appending.last());
+    if stale || appending.last() > store.last_vector().await? {
         drop(appending);
         std::fs::remove_file(file.path())?;
         appending = tokio::task::block_in_place(|| file.append())?;

@@ -16,8 +16,8 @@ use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::files::{Excluded, Roots};
-use crate::moderation::Timestamp;
 use crate::moderation::escape::escape_path;
+use crate::moderation::{JudgedWith, Timestamp};
 use crate::pipeline::{
     self, Actor, Judging, Monitor, OnVerdict, PipelineError, RecheckPace, SettleTimes, Source,
     Stages, WatchTimes, Watching,
@@ -158,6 +158,7 @@ pub(super) struct Run {
     actor: Actor,
     stages: std::sync::Mutex<Option<(Stages, Opening)>>,
     card: ModelCard,
+    judged_with: JudgedWith,
     /// Set when it runs.
     engine: Arc<OnceLock<String>>,
     started: Instant,
@@ -196,6 +197,7 @@ impl Run {
         let roots = Arc::<Roots>::default();
         let actor = workspace::actor(&config, &store, &roots)?;
         let monitor = Arc::<Monitor>::default();
+        let judged_with = pipeline::judged_with(card.fingerprint.clone(), &decoders);
         let (give, judging) = oneshot::channel();
         let stages = Stages {
             store: Arc::clone(&store),
@@ -219,6 +221,7 @@ impl Run {
             actor,
             stages: std::sync::Mutex::new(Some((stages, opening))),
             card,
+            judged_with,
             engine: Arc::default(),
             started: Instant::now(),
             started_at: now(),
@@ -262,6 +265,11 @@ impl Run {
         drop(progress);
         info!("{}", summary(&self.monitor, self.started.elapsed()));
         Ok(ended?)
+    }
+
+    /// How many paths below these roots are not judged as they would be now.
+    pub(super) async fn left(&self, roots: &[PathBuf]) -> anyhow::Result<u64> {
+        Ok(self.store.count_judged_otherwise(&self.judged_with, roots).await?)
     }
 
     pub(super) async fn close(self) {

@@ -1,9 +1,9 @@
-//! After a change of the model: judges again what another model judged, newest first, whenever
-//! nothing newer waits.
+//! After a change of the model, of a decoder or of a limit: judges again what was judged with another
+//! one, newest first, whenever nothing newer waits.
 //!
 //! What is left to do is read from the store, so a run that ends in the middle is gone on with by
-//! the next. Vectors of different models are never mixed: each picture is encoded anew, unless the
-//! model in use saw it before.
+//! the next. Vectors of different models are never mixed: each picture is decoded and encoded
+//! anew, unless the model in use saw it before as it is decoded now.
 
 use std::path::PathBuf;
 use std::sync::atomic::Ordering;
@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use tracing::info;
 
 use crate::files::Kind;
-use crate::moderation::{Fingerprint, Sighting, Uploader};
+use crate::moderation::{Sighting, Uploader};
 use crate::store::StoreError;
 
 use super::Stop;
@@ -31,18 +31,18 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Between two looks at how much waits.
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// Hands on every sighting below the roots that another model judged.
+/// Hands on every sighting below the roots that was judged with anything else than is used now.
 pub(super) async fn judge_again(
     roots: &[PathBuf],
-    fingerprint: &Fingerprint,
     scanner: &Scanner,
     mut stop: Stop,
 ) -> Result<(), StoreError> {
     let (store, monitor) = (&scanner.store, &scanner.monitor);
-    let mut left = store.count_judged_otherwise(fingerprint, roots).await?;
+    let now = &scanner.judged_with;
+    let mut left = store.count_judged_otherwise(now, roots).await?;
     let (mut before, mut told) = (i64::MAX, false);
     loop {
-        let page = store.judged_otherwise(fingerprint, roots, before, PAGE).await?;
+        let page = store.judged_otherwise(now, roots, before, PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         before = *last;
         for (_, sighting) in page {
@@ -55,7 +55,7 @@ pub(super) async fn judge_again(
             if !told {
                 info!(
                     pictures = left + 1,
-                    "another model judged these; judging again, newest first"
+                    "another model or an older decoder judged these; judging again, newest first"
                 );
                 told = true;
             }
@@ -72,7 +72,7 @@ pub(super) async fn judge_again(
             () = stop.requested() => return Ok(()),
             () = written_down(scanner) => {}
         }
-        info!("everything is judged by the model in use");
+        info!("everything is judged by the model and the decoders in use");
     }
     Ok(())
 }

@@ -217,7 +217,7 @@ fn judge_one(
     embedded: Result<Vec<Embedding>, VisionError>,
     monitor: &Monitor,
 ) -> Judged {
-    let Prepared { sighting, item, stat, content } = one;
+    let Prepared { sighting, item, stat, content, recipe } = one;
     let (views, facts, verdict) = match (content, embedded) {
         (Content::Unjudged(reason), _) => (Vec::new(), None, Verdict::unjudged(reason)),
         (Content::Embedded(views, facts), _) => scored(classifiers, views, facts, &sighting),
@@ -231,7 +231,7 @@ fn judge_one(
             (Vec::new(), Some(facts), Verdict::unjudged(reason))
         }
     };
-    Judged { item, bytes: stat.size, sighting, stat, facts, views, verdict }
+    Judged { item, bytes: stat.size, sighting, stat, facts, views, recipe, verdict }
 }
 
 fn scored(
@@ -259,7 +259,7 @@ mod tests {
     use std::path::Path;
 
     use super::*;
-    use crate::moderation::{ItemId, Sighting, Uploader};
+    use crate::moderation::{ItemId, Recipe, Sighting, Uploader};
     use crate::store::FileStat;
 
     fn prepared(name: &str) -> Prepared {
@@ -277,6 +277,7 @@ mod tests {
             item: ItemId::of_bytes(name.as_bytes()),
             stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
             content: Content::Pixels(vec![Pixels { size: 1, rgb: vec![0; 3] }], facts),
+            recipe: Recipe::default(),
         }
     }
 

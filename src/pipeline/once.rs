@@ -7,12 +7,15 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 
 use crate::files::{Kind, Named, NamedFile, Reading, Roots};
-use crate::moderation::{Classifier, FileStat, ItemId, Reason, Sighting, Uploader, Verdict};
+use crate::moderation::{
+    Classifier, FileStat, ItemId, Reason, Recipe, Sighting, Uploader, Verdict,
+};
 use crate::store::Judged;
-use crate::vision::decode::{has_picture_extension, sniff};
+use crate::vision::decode::{self, has_picture_extension, sniff};
 use crate::vision::{DecoderPool, Encoder, VisionError};
 
 use super::embed::judge;
+use super::judged_with;
 use super::monitor::Monitor;
 use super::prepare::Preparer;
 use super::reconcile::NoPictures;
@@ -42,7 +45,7 @@ pub fn judge_named(
         spec: encoder.model().image.clone(),
         roots: Arc::clone(&roots),
         decoders: Arc::clone(decoders),
-        fingerprint: encoder.model().fingerprint.clone(),
+        judged_with: Arc::new(judged_with(encoder.model().fingerprint.clone(), decoders)),
         store: None,
         no_pictures: Arc::<NoPictures>::default(),
         open: None,
@@ -61,7 +64,7 @@ pub fn judge_named(
                 judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
                     .into_iter()
                     .for_each(&mut take);
-                take(refused(sighting, &roots));
+                take(refused(sighting, &roots, decode::unjudged(decoders.limits())));
             }
             None => {}
         }
@@ -91,7 +94,7 @@ fn may_be_picture(sighting: &Sighting, roots: &Roots) -> bool {
     matches!(roots.read(sighting, 0, look), Reading::Unreadable { .. }) || known.get()
 }
 
-fn refused(sighting: Sighting, roots: &Roots) -> Judged {
+fn refused(sighting: Sighting, roots: &Roots, recipe: Recipe) -> Judged {
     // Hashed without being kept: the file may be of any size.
     let reading = roots.read(&sighting, 0, |_| true);
     let why = match roots.stat(&sighting).ok().flatten().map(|stat| stat.kind) {
@@ -111,6 +114,7 @@ fn refused(sighting: Sighting, roots: &Roots) -> Judged {
         stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
         facts: None,
         views: Vec::new(),
+        recipe,
         verdict: Verdict::unjudged(why),
         sighting,
     }

@@ -10,7 +10,9 @@ use tracing::error;
 
 use crate::files::{Identity, Reading, Roots, Stat, TEMPORARY};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Embedding, FileStat, Fingerprint, ItemId, Reason, Sighting, Uploader};
+use crate::moderation::{
+    Embedding, FileStat, ItemId, JudgedWith, Reason, Recipe, Sighting, Uploader,
+};
 use crate::store::{PictureFacts, Store};
 use crate::vision::decode::{self, Flaw, Views};
 use crate::vision::preprocess::{ImageSpec, Pixels};
@@ -30,6 +32,8 @@ pub(super) struct Prepared {
     pub item: ItemId,
     pub stat: FileStat,
     pub content: Content,
+    /// What made the pixels, or could not make any.
+    pub recipe: Recipe,
 }
 
 /// What there is to judge.
@@ -49,7 +53,7 @@ pub(super) struct Preparer {
     pub spec: ImageSpec,
     pub roots: Arc<Roots>,
     pub decoders: Arc<DecoderPool>,
-    pub fingerprint: Fingerprint,
+    pub judged_with: Arc<JudgedWith>,
     /// Where known items are looked up, and the runtime to ask on; none when nothing is stored.
     pub store: Option<(Arc<Store>, Handle)>,
     pub no_pictures: Arc<NoPictures>,
@@ -104,6 +108,7 @@ impl Preparer {
             }
             reading => reading,
         };
+        let mut recipe = decode::unjudged(self.decoders.limits());
         let (item, stat, content) = match reading {
             Reading::Whole { item, stat, .. } | Reading::TooLarge { item, stat }
                 if self.is_being_moved(&sighting, &stat, item) =>
@@ -112,7 +117,9 @@ impl Preparer {
                 return None;
             }
             Reading::Whole { item, bytes, stat } => {
-                (item, stat.file, self.content(item, &bytes, uploader)?)
+                let (content, of_it) = self.content(item, &bytes, uploader)?;
+                recipe = of_it;
+                (item, stat.file, content)
             }
             Reading::TooLarge { item, stat } => {
                 let flaw = Flaw::TooManyBytes { bytes: stat.file.size, limit };
@@ -154,7 +161,7 @@ impl Preparer {
         {
             open.remember(&self.roots, &sighting, item, uploader);
         }
-        Some(Prepared { sighting, item, stat, content })
+        Some(Prepared { sighting, item, stat, content, recipe })
     }
 
     /// Whether this very file is one that is being removed and stands here for a moment. Its name
@@ -196,16 +203,22 @@ impl Preparer {
         }
     }
 
-    /// `None` when the run is being ended.
-    fn content(&self, item: ItemId, bytes: &[u8], uploader: &Uploader) -> Option<Content> {
+    /// What there is to judge, and what made it. `None` when the run is being ended.
+    fn content(
+        &self,
+        item: ItemId,
+        bytes: &[u8],
+        uploader: &Uploader,
+    ) -> Option<(Content, Recipe)> {
         if let Some((store, runtime)) = &self.store {
-            match runtime.block_on(store.known_item(item, &self.fingerprint)) {
-                Ok(Some(known)) if !known.views.is_empty() => {
+            match runtime.block_on(store.known_item(item, &self.judged_with.fingerprint)) {
+                // What another recipe made is made again.
+                Ok(Some(known)) if self.judged_with.recipes.contains(&known.recipe) => {
                     let facts = match known.facts {
                         Some(facts) => Some(self.with_hash(facts, bytes, uploader)?),
                         None => None,
                     };
-                    return Some(Content::Embedded(known.views, facts));
+                    return Some((Content::Embedded(known.views, facts), known.recipe));
                 }
                 Ok(_) => {}
                 // Judging again is always right; the store's trouble shows when it is written to.
@@ -214,6 +227,7 @@ impl Preparer {
         }
         Some(match self.views(bytes, uploader)? {
             Ok(Views { views, facts }) => {
+                let recipe = decode::recipe_of(&facts, self.decoders.limits());
                 let facts = PictureFacts {
                     format: facts.format.to_owned(),
                     width: facts.width,
@@ -223,9 +237,12 @@ impl Preparer {
                     signals: facts.signals.names().map(str::to_owned).collect(),
                     doubts: facts.doubts,
                 };
-                Content::Pixels(views, facts)
+                (Content::Pixels(views, facts), recipe)
             }
-            Err(flaw) => Content::Unjudged(Reason::Undecodable(flaw.to_string())),
+            Err(flaw) => {
+                let content = Content::Unjudged(Reason::Undecodable(flaw.to_string()));
+                (content, decode::unjudged(self.decoders.limits()))
+            }
         })
     }
 

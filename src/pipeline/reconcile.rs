@@ -15,7 +15,7 @@ use tracing::error;
 
 use crate::files::{Excluded, Found, Reading, Roots, walk, walk_one};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{FileStat, Fingerprint, ItemId, Sighting, Uploader};
+use crate::moderation::{FileStat, ItemId, JudgedWith, Recipe, Sighting, Uploader};
 use crate::store::{Standing, Store, StoreError};
 use crate::vision::decode::{has_picture_extension, sniff};
 
@@ -88,8 +88,9 @@ pub enum Trust {
 #[derive(Debug, Clone)]
 pub(super) struct Scanner {
     pub store: Arc<Store>,
-    /// Of the model in use.
-    pub fingerprint: Fingerprint,
+    pub judged_with: Arc<JudgedWith>,
+    /// The recipe of what could not be judged.
+    pub unjudged: Recipe,
     pub roots: Arc<Roots>,
     pub trust: Trust,
     pub excluded: Excluded,
@@ -259,7 +260,7 @@ impl Scanner {
                 }
             }
         }
-        let mut standing = self.store.standing(&files, &self.fingerprint).await?;
+        let mut standing = self.store.standing(&files, &self.judged_with).await?;
         if self.trust == Trust::Bytes {
             self.read_allowed(&part.root, &files, &mut standing).await?;
         }

@@ -75,6 +75,7 @@ fn judge<'a>(
             facts: item.facts.clone(),
             // They are stored.
             views: Vec::new(),
+            recipe: item.recipe.clone(),
             verdict,
         };
         Some((seen.outcome, (seen.number, judged)))

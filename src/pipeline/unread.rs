@@ -48,14 +48,20 @@ impl Scanner {
         let none = FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 };
         let stat = self.roots.stat(&sighting).ok().flatten().map_or(none, |stat| stat.file);
         let known = [(sighting.path.clone(), stat)];
-        let standing = self.store.standing(&known, &self.fingerprint).await?;
+        let standing = self.store.standing(&known, &self.judged_with).await?;
         if standing != [Standing::New] {
             return Ok(());
         }
         let why = plain_words(error);
         let content = Content::Unjudged(Reason::Unreadable(format!("folder: {why}")));
         let uploader = Uploader::top_folder(&sighting).map_or(Uploader::Operator, Uploader::Folder);
-        let prepared = Prepared { item: item_of(&sighting.path), sighting, stat, content };
+        let prepared = Prepared {
+            item: item_of(&sighting.path),
+            sighting,
+            stat,
+            content,
+            recipe: self.unjudged.clone(),
+        };
         let unread = self.unread.clone();
         // Nobody takes it only while the run is being stopped.
         let _ = tokio::task::spawn_blocking(move || unread.push(uploader, prepared)).await;

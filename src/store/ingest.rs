@@ -11,11 +11,12 @@ use sqlx::{Row as _, Sqlite, Transaction};
 
 use crate::moderation::{
     Arming, AuditEvent, AuditKind, Bank, BankMatch, Doubts, Embedding, FileStat, Fingerprint,
-    ItemId, Likeness, Mode, OnBlock, Outcome, PerceptualHash, Policy, PolicyHash, PolicyId,
-    PolicyVerdict, Reason, ReviewState, ScoreHistogram, Severity, Sighting, TaskId, Timestamp,
-    Verdict, Weighed,
+    ItemId, JudgedWith, Likeness, Mode, OnBlock, Outcome, PerceptualHash, Policy, PolicyHash,
+    PolicyId, PolicyVerdict, Reason, Recipe, ReviewState, ScoreHistogram, Severity, Sighting,
+    TaskId, Timestamp, Verdict, Weighed,
 };
 
+use super::again::{listed, make_room};
 use super::arming::{ArmingState, look_again};
 use super::placements::{held_since, wish_held};
 use super::rows::{
@@ -58,6 +59,8 @@ pub struct Judged {
     pub facts: Option<PictureFacts>,
     /// One embedding for each view; empty when it could not be decoded.
     pub views: Vec<Embedding>,
+    /// What made the views, or could not make any.
+    pub recipe: Recipe,
     /// What the policies say.
     pub verdict: Verdict,
 }
@@ -94,6 +97,8 @@ impl JudgedBy {
 pub struct KnownItem {
     /// Its views by the model asked for; empty when that model never saw it.
     pub views: Vec<Embedding>,
+    /// What made the views.
+    pub recipe: Recipe,
     /// What the decoder saw.
     pub facts: Option<PictureFacts>,
     /// Why it can't be judged, if so.
@@ -109,7 +114,7 @@ pub enum Standing {
     Clear,
     /// Judged: not allowed, and not approved by a person.
     Flagged,
-    /// Judged, but by another model.
+    /// Judged, but by another model or by another recipe.
     Otherwise,
 }
 
@@ -146,11 +151,11 @@ impl Store {
     }
 
     /// For each file: was it judged with exactly this size, time stamps and inode, and how does
-    /// it stand since? What another model than the named one judged stands for nothing.
+    /// it stand since? What was judged with anything else than is used now stands for nothing.
     pub async fn standing(
         &self,
         files: &[(PathBuf, FileStat)],
-        fingerprint: &Fingerprint,
+        now: &JudgedWith,
     ) -> Result<Vec<Standing>, StoreError> {
         let row = |(path, stat): &(PathBuf, FileStat)| {
             let [size, inode] = [stat.size, stat.inode].map(u64::cast_signed);
@@ -160,7 +165,8 @@ impl Store {
             // One statement for all: a statement a file takes most of a scan's time.
             let rows = sqlx::query(STANDING)
                 .bind(files.iter().map(row).collect::<Value>().to_string())
-                .bind(&fingerprint.0)
+                .bind(&now.fingerprint.0)
+                .bind(listed(&now.recipes))
                 .fetch_all(&self.readers)
                 .await?;
             let mut answers = vec![Standing::New; files.len()];
@@ -214,8 +220,13 @@ impl Store {
                     })
                 })
                 .transpose()?;
-            let views = self.views_of(row.try_get("id")?, fingerprint).await?;
-            Ok(Some(KnownItem { views, facts, reason: reason.as_deref().map(Reason::parse) }))
+            let (views, recipe) = self.views_of(row.try_get("id")?, fingerprint).await?;
+            Ok(Some(KnownItem {
+                views,
+                recipe,
+                facts,
+                reason: reason.as_deref().map(Reason::parse),
+            }))
         };
         known.await.map_err(|error| self.failed(error))
     }
@@ -272,22 +283,22 @@ impl Store {
         &self,
         item: i64,
         fingerprint: &Fingerprint,
-    ) -> Result<Vec<Embedding>, RowError> {
+    ) -> Result<(Vec<Embedding>, Recipe), RowError> {
         let rows = sqlx::query(
-            "SELECT vector FROM embeddings
+            "SELECT vector, recipe FROM embeddings
              WHERE item = ? AND model = (SELECT id FROM models WHERE fingerprint = ?) ORDER BY view",
         )
         .bind(item)
         .bind(&fingerprint.0)
         .fetch_all(&self.readers)
         .await?;
-        rows.iter()
-            .map(|row| {
-                let bytes: &[u8] = row.try_get("vector")?;
-                Ok(Embedding::from_f16_bytes(bytes)
-                    .map_err(|torn| unreadable("embedding", torn))?)
-            })
-            .collect()
+        let recipe = rows.first().map(|row| row.try_get("recipe")).transpose()?;
+        let views = rows.iter().map(|row| {
+            let bytes: &[u8] = row.try_get("vector")?;
+            Ok(Embedding::from_f16_bytes(bytes).map_err(|torn| unreadable("embedding", torn))?)
+        });
+        let views = views.collect::<Result<_, RowError>>()?;
+        Ok((views, Recipe(recipe.unwrap_or_default())))
     }
 
     /// Writes verdicts down: item, embeddings, sighting, verdict rows, audit event and, where a
@@ -541,7 +552,7 @@ async fn write_one(
     batch: &mut Batch<'_>,
 ) -> Result<Recorded, RowError> {
     let (item, new_item) = write_item(transaction, judged, at).await?;
-    batch.add(judged_by, item, judged)?;
+    batch.add(judged_by, item, new_item, judged)?;
     let history = if new_item { History::default() } else { history_of(transaction, item).await? };
     let waiting = if new_item { None } else { waiting_task(transaction, item).await? };
     let before = current_sighting(transaction, &judged.sighting.path).await?;
@@ -756,8 +767,10 @@ async fn write_item(
 /// Rows of all files of a transaction, written by one statement for each table: a statement for
 /// each row would cost more than judging does.
 pub(super) struct Batch<'a> {
-    /// `[item, view, vector as hexadecimal digits]`
+    /// `[item, view, vector as hexadecimal digits, recipe]`
     embeddings: Vec<Value>,
+    /// `[item, recipe]` of those whose views may take the place of others.
+    made_anew: Vec<Value>,
     /// `[item, quality, forms as hexadecimal digits]`
     hashes: Vec<Value>,
     /// `[item, policy version, score, outcome, prompt]`
@@ -778,6 +791,7 @@ impl<'a> Batch<'a> {
     fn new(settings: StoreSettings, bank: &'a Bank) -> Self {
         Self {
             embeddings: Vec::new(),
+            made_anew: Vec::new(),
             hashes: Vec::new(),
             verdicts: Vec::new(),
             events: Vec::new(),
@@ -789,10 +803,19 @@ impl<'a> Batch<'a> {
         }
     }
 
-    fn add(&mut self, judged_by: &JudgedBy, item: i64, judged: &Judged) -> Result<(), RowError> {
+    fn add(
+        &mut self,
+        judged_by: &JudgedBy,
+        item: i64,
+        new_item: bool,
+        judged: &Judged,
+    ) -> Result<(), RowError> {
+        if !new_item && !judged.views.is_empty() {
+            self.made_anew.push(json!([item, judged.recipe.0]));
+        }
         for (view, embedding) in judged.views.iter().enumerate() {
             let digits = hex(&embedding.to_f16_bytes());
-            self.embeddings.push(json!([item, view, digits]));
+            self.embeddings.push(json!([item, view, digits, judged.recipe.0]));
         }
         if let Some(hash) = judged.facts.as_ref().and_then(|facts| facts.hash.as_ref()) {
             self.hashes.push(json!([item, hash.quality, hex(&hash.to_bytes())]));
@@ -814,12 +837,15 @@ impl<'a> Batch<'a> {
         transaction: &mut Transaction<'static, Sqlite>,
         judged_by: &JudgedBy,
     ) -> Result<(), sqlx::Error> {
+        let last = make_room(transaction, judged_by.model, &self.made_anew).await?;
         sqlx::query(
-            "INSERT OR IGNORE INTO embeddings (item, model, view, vector)
-             SELECT value ->> 0, ?1, value ->> 1, unhex(value ->> 2) FROM json_each(?2)",
+            "INSERT OR IGNORE INTO embeddings (rowid, item, model, view, vector, recipe)
+             SELECT ?3 + key + 1, value ->> 0, ?1, value ->> 1, unhex(value ->> 2), value ->> 3
+             FROM json_each(?2)",
         )
         .bind(judged_by.model)
         .bind(Value::Array(self.embeddings).to_string())
+        .bind(last)
         .execute(&mut **transaction)
         .await?;
         sqlx::query(
@@ -912,14 +938,16 @@ async fn history_of(
     })
 }
 
-/// Binds: files as a JSON array of path in hexadecimal digits, size, times and inode; the model.
+/// Binds: files as a JSON array of path in hexadecimal digits, size, times and inode; the model; the
+/// recipes as a JSON array.
 const STANDING: &str = "
     SELECT k.key AS place,
         s.outcome <> 'allow' AND NOT EXISTS (
             SELECT 1 FROM decisions AS d WHERE d.item = s.item AND d.action = 'approve'
             AND NOT EXISTS (SELECT 1 FROM decisions AS u WHERE u.undoes = d.id)
         ) AS flagged,
-        s.model IS NOT (SELECT id FROM models WHERE fingerprint = ?2) AS otherwise
+        s.model IS NOT (SELECT id FROM models WHERE fingerprint = ?2)
+            OR s.recipe NOT IN (SELECT value FROM json_each(?3)) AS otherwise
     FROM json_each(?1) AS k CROSS JOIN sightings AS s
     ON s.path = unhex(k.value ->> 0) AND s.gone_at IS NULL AND s.size = k.value ->> 1
     AND s.mtime_ns = k.value ->> 2 AND s.ctime_ns = k.value ->> 3 AND s.inode = k.value ->> 4";
@@ -1019,13 +1047,13 @@ async fn write_sighting(
     let stat = judged.stat;
     let row = sqlx::query(
         "INSERT INTO sightings (item, path, root, size, mtime_ns, ctime_ns, inode, outcome, reason,
-                                model, policy_set, first_seen, judged_at)
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?12)
+                                model, policy_set, recipe, first_seen, judged_at)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?13)
          ON CONFLICT (path) WHERE gone_at IS NULL DO UPDATE SET
              root = excluded.root, size = excluded.size, mtime_ns = excluded.mtime_ns,
              ctime_ns = excluded.ctime_ns, inode = excluded.inode, outcome = excluded.outcome,
              reason = excluded.reason, model = excluded.model, policy_set = excluded.policy_set,
-             judged_at = excluded.judged_at
+             recipe = excluded.recipe, judged_at = excluded.judged_at
          RETURNING id",
     )
     .bind(item)
@@ -1039,6 +1067,7 @@ async fn write_sighting(
     .bind(reason.map(ToString::to_string))
     .bind(judged_by.model)
     .bind(set.as_slice())
+    .bind(&judged.recipe.0)
     .bind(at.0)
     .fetch_one(&mut **transaction)
     .await?;

@@ -5,8 +5,8 @@ use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
 use crate::moderation::{
-    AuditEvent, AuditKind, Doubts, Embedding, Fingerprint, ItemId, Outcome, ReviewState, Sighting,
-    TaskId, Timestamp, Verdict,
+    AuditEvent, AuditKind, Doubts, Embedding, Fingerprint, ItemId, Outcome, Recipe, ReviewState,
+    Sighting, TaskId, Timestamp, Verdict,
 };
 
 use super::ingest::set_hash;
@@ -27,6 +27,8 @@ pub struct Rejudge {
     pub facts: Option<PictureFacts>,
     /// Its views.
     pub views: Vec<Embedding>,
+    /// What made them.
+    pub recipe: Recipe,
     /// Where it lies now.
     pub seen: Vec<Seen>,
 }
@@ -82,7 +84,7 @@ impl Store {
             for row in &rows {
                 let mut item = rejudge_of(row)?;
                 let views = sqlx::query(
-                    "SELECT vector FROM embeddings WHERE item = ? AND model =
+                    "SELECT vector, recipe FROM embeddings WHERE item = ? AND model =
                      (SELECT id FROM models WHERE fingerprint = ?) ORDER BY view",
                 )
                 .bind(item.number)
@@ -90,6 +92,7 @@ impl Store {
                 .fetch_all(&mut *reader)
                 .await?;
                 for view in &views {
+                    item.recipe = Recipe(view.try_get("recipe")?);
                     let view = Embedding::from_f16_bytes(view.try_get("vector")?);
                     item.views.push(view.map_err(|torn| unreadable("embedding", torn))?);
                 }
@@ -198,6 +201,7 @@ fn rejudge_of(row: &SqliteRow) -> Result<Rejudge, RowError> {
         bytes: row.try_get::<i64, _>("bytes")?.unsigned_abs(),
         facts,
         views: Vec::new(),
+        recipe: Recipe::default(),
         seen: Vec::new(),
     })
 }

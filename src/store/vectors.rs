@@ -65,6 +65,19 @@ impl Store {
         row.and_then(|row| row.try_get(0)).map_err(|source| self.sql(source))
     }
 
+    /// A file of this model's vectors that does not reach up to this number holds some that were
+    /// replaced since; 0 when none ever was.
+    pub async fn replaced_up_to(&self, fingerprint: &Fingerprint) -> Result<i64, StoreError> {
+        let row = sqlx::query(
+            "SELECT coalesce(max(number), 0) FROM replaced_vectors
+             WHERE model = (SELECT id FROM models WHERE fingerprint = ?)",
+        )
+        .bind(&fingerprint.0)
+        .fetch_one(&self.readers)
+        .await;
+        row.and_then(|row| row.try_get(0)).map_err(|source| self.sql(source))
+    }
+
     /// The store's number of an item.
     pub async fn item_number(&self, item: ItemId) -> Result<Option<i64>, StoreError> {
         let row = sqlx::query("SELECT id FROM items WHERE hash = ?")

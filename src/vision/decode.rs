@@ -7,6 +7,7 @@
 mod animation;
 mod colour;
 mod jpeg;
+mod recipe;
 mod signals;
 pub(crate) mod sniff;
 
@@ -24,6 +25,7 @@ use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Window, resampled};
 use crate::moderation::{Doubts, PerceptualHash};
 
+pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
 pub use sniff::{has_picture_extension, sniff};
 

@@ -24,6 +24,7 @@ mod movers;
 mod moves;
 mod policy;
 mod queue;
+mod recipes;
 mod repeats;
 mod review;
 mod sandbox;

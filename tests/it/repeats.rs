@@ -13,7 +13,7 @@ use serde_json::Value;
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::store::{BY_TEST, Bench, raw};
-use crate::support::fixtures::{Judges, fingerprint, policy, reviewer, unread};
+use crate::support::fixtures::{Judges, judged_with, policy, reviewer, unread};
 use crate::support::pictures::{noise, page, png};
 use crate::support::until;
 use crate::support::workspace::{PATIENCE, Running, Workspace};
@@ -86,7 +86,7 @@ async fn two_thousand_rewrites_leave_no_trace() {
     assert_eq!(sizes(&bench).await, before);
     // But it is known how the files are now.
     let last = all.map(|judged| (judged.sighting.path.clone(), touched(&judged, 1299).stat));
-    let standing = bench.store.standing(&last, &fingerprint()).await;
+    let standing = bench.store.standing(&last, &judged_with()).await;
     assert!(standing.expect("read").iter().all(|standing| *standing != Standing::New));
 }
 
@@ -232,7 +232,7 @@ fn a_watcher_says_nothing_about_the_same_bytes_again() {
         until("the files are judged as they are now", PATIENCE, || {
             let standing = runtime.block_on(async {
                 let store = workspace.store().await;
-                let standing = store.standing(&now, &fingerprint()).await.expect("read");
+                let standing = store.standing(&now, &judged_with()).await.expect("read");
                 store.close().await;
                 standing
             });

@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use modtool::moderation::{
     Action, AuditEvent, AuditKind, ChainHash, DecisionOutcome, Embedding, Fingerprint, ItemId,
-    Mode, Outcome, PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState, ReviewTask,
-    Severity, TaskId, Timestamp, UndoOutcome,
+    JudgedWith, Mode, Outcome, PolicyId, QueueCursor, QueueFilter, QueueOrder, Reason, ReviewState,
+    ReviewTask, Severity, TaskId, Timestamp, UndoOutcome,
 };
 use modtool::store::{Cutoffs, Standing, Store, StoreError, WatcherBeat};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool};
@@ -17,7 +17,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use tempfile::TempDir;
 
 use crate::support::fixtures::{
-    Judges, decision, embedding, fingerprint, policy, reviewer, sighting, stat, unread,
+    Judges, decision, embedding, fingerprint, judged_with, policy, reviewer, sighting, stat, unread,
 };
 use crate::support::pictures::Dice;
 
@@ -331,7 +331,7 @@ async fn the_standing_of_a_file_follows_its_bytes_and_its_decisions() {
     bench.record("b.png", b"b", &[0.7, 0.1], 2).await;
     let standing = async |name: &str, bytes: &[u8]| {
         let asked = [(sighting(name).path, stat(bytes))];
-        bench.store.standing(&asked, &fingerprint()).await.expect("answered").remove(0)
+        bench.store.standing(&asked, &judged_with()).await.expect("answered").remove(0)
     };
     assert_eq!(standing("a.png", b"a").await, Standing::Clear);
     assert_eq!(standing("a.png", b"changed").await, Standing::New);
@@ -352,11 +352,11 @@ async fn what_another_model_judged_is_known_newest_first() {
         bench.record(name, bytes, &[0.7, 0.1], 1).await;
     }
     let roots = [std::path::PathBuf::from(crate::support::fixtures::ROOT)];
-    let other = Fingerprint("0".repeat(64));
-    let count = async |print: &Fingerprint, roots: &[std::path::PathBuf]| {
+    let other = JudgedWith { fingerprint: Fingerprint("0".repeat(64)), ..judged_with() };
+    let count = async |print: &JudgedWith, roots: &[std::path::PathBuf]| {
         bench.store.count_judged_otherwise(print, roots).await.expect("counted")
     };
-    assert_eq!(count(&fingerprint(), &roots).await, 0);
+    assert_eq!(count(&judged_with(), &roots).await, 0);
     assert_eq!(count(&other, &roots).await, 3);
     assert_eq!(count(&other, &["/elsewhere".into()]).await, 0);
     let page = async |before| {

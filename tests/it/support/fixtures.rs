@@ -4,9 +4,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use modtool::moderation::{
-    Action, Arming, Decision, Embedding, Fingerprint, ItemId, Mode, OnBlock, Outcome, Policy,
-    PolicyId, PolicyVerdict, Prompt, Reason, ReviewTask, Reviewer, SafeView, Scope, Scoring,
-    Severity, Sighting, Thresholds, Timestamp, Verdict,
+    Action, Arming, Decision, Embedding, Fingerprint, ItemId, JudgedWith, Mode, OnBlock, Outcome,
+    Policy, PolicyId, PolicyVerdict, Prompt, Reason, Recipe, ReviewTask, Reviewer, SafeView, Scope,
+    Scoring, Severity, Sighting, Thresholds, Timestamp, Verdict,
 };
 use modtool::store::{FileStat, Judged, JudgedBy, PictureFacts, Store};
 
@@ -98,6 +98,7 @@ impl Judges {
                 doubts: modtool::moderation::Doubts::default(),
             }),
             views: vec![embedding(bytes)],
+            recipe: recipe(),
             verdict: Verdict { outcome, reason: None, policies },
         }
     }
@@ -119,8 +120,19 @@ pub fn unread(name: &str) -> Judged {
         stat: stat(b"unread"),
         facts: None,
         views: Vec::new(),
+        recipe: recipe(),
         verdict: Verdict::unjudged(Reason::Unreadable("permission denied".into())),
     }
+}
+
+/// What made every picture here.
+pub fn recipe() -> Recipe {
+    Recipe("png 2".to_owned())
+}
+
+/// What judged every picture here.
+pub fn judged_with() -> JudgedWith {
+    JudgedWith { fingerprint: fingerprint(), recipes: vec![recipe()] }
 }
 
 pub fn sighting(name: &str) -> Sighting {

@@ -5,8 +5,9 @@
 
 use std::io::Cursor;
 
+use image::codecs::gif::{GifEncoder, Repeat};
 use image::codecs::jpeg::JpegEncoder;
-use image::{DynamicImage, ImageFormat, Rgb, RgbImage};
+use image::{Delay, DynamicImage, Frame, ImageFormat, Rgb, RgbImage};
 
 use super::font::glyph;
 
@@ -30,6 +31,20 @@ pub fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
     let mut bytes = Cursor::new(Vec::new());
     image.write_to(&mut bytes, format).expect("a picture is encoded");
     bytes.into_inner()
+}
+
+/// Each for a tenth of a second, for ever.
+pub fn animated_gif(frames: &[RgbImage]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    let mut encoder = GifEncoder::new(&mut bytes);
+    encoder.set_repeat(Repeat::Infinite).expect("room in memory");
+    for frame in frames {
+        let rgba = DynamicImage::ImageRgb8(frame.clone()).into_rgba8();
+        let frame = Frame::from_parts(rgba, 0, 0, Delay::from_numer_denom_ms(100, 1));
+        encoder.encode_frame(frame).expect("encodes");
+    }
+    drop(encoder);
+    bytes
 }
 
 /// A page full of lines of text under a heading: `documents`.
