@@ -51,6 +51,11 @@ torture kills="":
 soak seconds="28800":
     MODTOOL_LONG=1 MODTOOL_SOAK_SECONDS={{seconds}} cargo test --locked --test it -- --nocapture soak::
 
+# Thousands of odd pictures beside what reference programs show of them (5 minutes)
+viewers count="20000" seed="1":
+    .ci/viewers
+    MODTOOL_VIEWERS={{count}} MODTOOL_VIEWERS_SEED={{seed}} cargo test --locked --test it -- --nocapture viewers::
+
 # Any bytes at all, an hour's worth of cases for each place where they come in
 fuzz cases="2000000":
     PROPTEST_CASES={{cases}} cargo test --locked --test it -- fuzz::

@@ -34,5 +34,6 @@ mod search;
 mod soak;
 mod store;
 mod support;
+mod viewers;
 mod vision;
 mod watch;

@@ -9,7 +9,7 @@ use sqlx::Row as _;
 
 use crate::store::{Bench, raw};
 use crate::support::fixtures::{ROOT, embedding, fingerprint, judged_with, sighting, stat};
-use crate::support::pictures::{animated_gif, meadow, page, png};
+use crate::support::pictures::{gif_of, meadow, page, png};
 use crate::support::until;
 use crate::support::workspace::{PATIENCE, Running, Workspace};
 
@@ -125,7 +125,7 @@ fn more_frames_are_looked_at_again_by_scan_and_by_a_watcher_and_stills_are_left_
         fs::write(workspace.path().join("modtool.yaml"), settings).expect("written");
     };
     frames(1);
-    let film = animated_gif(&[meadow(1), meadow(2), page(1)]);
+    let film = gif_of(&[meadow(1), meadow(2), page(1)]);
     let film = workspace.upload("film.gif", film);
     workspace.upload("still.png", png(&meadow(3)));
     workspace.scan();

@@ -34,7 +34,7 @@ pub fn encoded(image: &DynamicImage, format: ImageFormat) -> Vec<u8> {
 }
 
 /// Each for a tenth of a second, for ever.
-pub fn animated_gif(frames: &[RgbImage]) -> Vec<u8> {
+pub fn gif_of(frames: &[RgbImage]) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut encoder = GifEncoder::new(&mut bytes);
     encoder.set_repeat(Repeat::Infinite).expect("room in memory");
