@@ -15,7 +15,6 @@ use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use image::codecs::gif::GifDecoder;
-use image::codecs::jpeg::JpegDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
@@ -263,7 +262,7 @@ pub fn views(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, F
 pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, Flaw> {
     guarded(bytes, limits, |format| {
         let survey = survey(format, bytes, limits)?;
-        let mut still = decode_exactly(format, bytes, limits)?;
+        let mut still = decode_small(format, bytes, survey.as_ref(), limits, u32::MAX)?;
         still.image.apply_orientation(still.orientation);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
@@ -279,7 +278,7 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
                 has_alpha: false,
                 hash: None,
                 signals: signals::signals(format, bytes, survey.as_ref()),
-                doubts: Doubts::default(),
+                doubts: still.doubts,
             },
         })
     })
@@ -412,8 +411,9 @@ struct Still {
     /// Width and height in the file; a JPEG may have been decoded at a smaller scale.
     full: (u32, u32),
     orientation: Orientation,
-    /// A colour profile; it describes red, green and blue.
+    /// A colour profile; it describes red, green and blue, or grey.
     profile: Option<Vec<u8>>,
+    doubts: Doubts,
 }
 
 fn policy_views(
@@ -422,16 +422,11 @@ fn policy_views(
     spec: &ImageSpec,
     limits: &Limits,
 ) -> Result<Views, Flaw> {
-    let mut gallery = Gallery {
-        spec,
-        views: Vec::new(),
-        has_alpha: false,
-        hash: None,
-        doubts: Doubts::default(),
-    };
     let survey = survey(format, bytes, limits)?;
     let wanted = spec.detail().saturating_mul(jpeg::HEADROOM);
     let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
+    let mut gallery =
+        Gallery { spec, views: Vec::new(), has_alpha: false, hash: None, doubts: still.doubts };
     let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
     let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);
@@ -442,7 +437,8 @@ fn policy_views(
     }
     if let Some(frames) = frames {
         let chosen = animation::chosen_frames(format, bytes, limits, frames, |image| {
-            let still = Still { image, full, orientation, profile: profile.clone() };
+            let doubts = Doubts::default();
+            let still = Still { image, full, orientation, profile: profile.clone(), doubts };
             gallery.squares(shown(still))
         })?;
         chosen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
@@ -575,8 +571,8 @@ fn survey(format: Format, bytes: &[u8], limits: &Limits) -> Result<Option<jpeg::
     Ok(Some(survey))
 }
 
-/// As [`decode_still`], but a JPEG may come out smaller, with no side below `wanted`
-/// (unless it is that small itself).
+/// The first frame. A JPEG may come out smaller, with no side below `wanted` (unless it is that small
+/// itself).
 fn decode_small(
     format: Format,
     bytes: &[u8],
@@ -584,26 +580,10 @@ fn decode_small(
     limits: &Limits,
     wanted: u32,
 ) -> Result<Still, Flaw> {
-    if let Some(survey) = survey
-        && let Some(still) = jpeg::decode_reduced(bytes, survey, limits, wanted)
-    {
-        return Ok(still);
+    match survey {
+        Some(survey) => jpeg::decode(bytes, survey, limits, wanted),
+        None => decode_still(format, bytes, limits),
     }
-    decode_still(format, bytes, limits)
-}
-
-/// As [`decode_still`], but a JPEG comes out as the reference implementation decodes it.
-fn decode_exactly(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
-    if format == Format::Jpeg
-        && let Some(image) = jpeg::decode_exactly(bytes)
-    {
-        let decoder = JpegDecoder::new(Cursor::new(bytes));
-        let orientation = decoder.and_then(|mut decoder| decoder.orientation());
-        let orientation = orientation.unwrap_or(Orientation::NoTransforms);
-        let full = (image.width(), image.height());
-        return Ok(Still { image, full, orientation, profile: None });
-    }
-    decode_still(format, bytes, limits)
 }
 
 /// The first frame, at full size. The caller has surveyed a JPEG.
@@ -611,7 +591,11 @@ fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, 
     let reader = || Cursor::new(bytes);
     let flaw = |error: image::ImageError| format.flaw(&error);
     match format {
-        Format::Jpeg => finish(format, JpegDecoder::new(reader()).map_err(flaw)?, limits),
+        Format::Jpeg => {
+            let survey = jpeg::Survey::of(bytes)?;
+            survey.check(limits)?;
+            jpeg::decode(bytes, &survey, limits, u32::MAX)
+        }
         Format::Png => {
             // The decoder checks sizes only after it has read the header's claims into account.
             let (width, height) = png_size(bytes).ok_or(Flaw::Truncated { format: "png" })?;
@@ -643,7 +627,8 @@ fn finish(format: Format, mut decoder: impl ImageDecoder, limits: &Limits) -> Re
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let profile = decoder.icc_profile().ok().flatten();
     let image = DynamicImage::from_decoder(decoder).map_err(flaw)?;
-    Ok(Still { image, full: (width, height), orientation, profile })
+    let doubts = Doubts::default();
+    Ok(Still { image, full: (width, height), orientation, profile, doubts })
 }
 
 /// Fits a picture into a box and lays it over a checkerboard.

@@ -52,7 +52,7 @@ const TABLE: &[Row] = &[
     // `nix`: users and groups; `rustix`: access control lists.
     Row { room: "ground", rooms: &["moderation"], crates: &["nix", "rustix"], only_in: &[] },
     // `ground`: libraries and models are loaded only where nobody else may write them.
-    // `moxcms`: colour profiles; `jpeg_decoder`: decoding at a reduced scale; `sha2`: the hashes
+    // `moxcms`: colour profiles; `modtool_jpeg`: our own decoder; `sha2`: the hashes
     // in a manifest; `half`: networks and numbers in half precision.
     Row {
         room: "vision",
@@ -62,11 +62,10 @@ const TABLE: &[Row] = &[
             "ort_tract",
             "tokenizers",
             "image",
-            "jpeg_decoder",
+            "modtool_jpeg",
             "fast_image_resize",
             "moxcms",
             "ndarray",
-            "rayon",
             "rustix",
             "serde",
             "serde_yaml",

@@ -185,6 +185,7 @@ fn a_file_that_is_cut_off_anywhere_is_never_taken_for_whole() {
                 match answer {
                     Err(Flaw::Crashed(crash)) => panic!("{name} cut at {length}: {crash:?}"),
                     Err(_) => {}
+                    Ok(views) if !views.facts.doubts.is_empty() => {}
                     // What is left of an animation may be a whole one with fewer frames.
                     Ok(views) => {
                         let shorter = name == "gif" && views.facts.frames < 2;

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -60,7 +61,7 @@ fn what_viewers_show_is_judged_or_a_person_is_asked() {
             Ok(()) => tally.same += 1,
             Err(Difference::Asked(why)) if !usual => *tally.asked.entry(why).or_default() += 1,
             Err(Difference::Asked(why)) => {
-                tally.wrong.push(format!("{name}: asks a person: {why}"))
+                tally.wrong.push(format!("{name}: asks a person: {why}"));
             }
             Err(Difference::Unseen(distance)) => {
                 tally
@@ -70,7 +71,10 @@ fn what_viewers_show_is_judged_or_a_person_is_asked() {
         }
     }
     let report = report(&tallies);
-    println!("{report}");
+    if setting("MODTOOL_VIEWERS").is_some() {
+        // Nobody to tell is no reason to fail.
+        let _ = writeln!(std::io::stderr(), "{report}");
+    }
     if let Some(kept) = setting("MODTOOL_VIEWERS_KEEP") {
         keep(folder.path(), Path::new(&kept), &tallies);
     }

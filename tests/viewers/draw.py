@@ -101,6 +101,8 @@ def jpeg_sampling(dice):
     chroma = lambda: (dice.choice([n for n in (1, 2, 4) if luma[0] % n == 0]),
                       dice.choice([n for n in (1, 2) if luma[1] % n == 0]))
     sampling = [luma, chroma(), chroma()]
+    while sum(h * v for h, v in sampling) > 10:  # The most blocks of a unit.
+        sampling = [luma, chroma(), chroma()]
     return jpegs.encode(image.size, planes_of(image), sampling, restart=dice.choice((0, 0, 3)))
 
 
@@ -171,8 +173,9 @@ def png_usual(dice):
         before += pngs.chunk(b'PLTE', bytes(dice.randrange(256) for _ in range(3 << depth)))
         if dice.random() < 0.4:
             before += pngs.chunk(b'tRNS', bytes(dice.randrange(256) for _ in range(dice.randrange(1, 1 << depth))))
-    elif kind == 0 and dice.random() < 0.2:
-        before += pngs.chunk(b'tRNS', struct.pack('>H', dice.randrange(1 << depth)))
+    elif kind == 0 and depth == 8 and dice.random() < 0.4:
+        # Pillow takes the value for one of 8 bits whatever the depth is.
+        before += pngs.chunk(b'tRNS', struct.pack('>H', dice.randrange(256)))
     if dice.random() < 0.3:
         before += pngs.chunk(b'sRGB', b'\0')
     if dice.random() < 0.2:

@@ -58,9 +58,6 @@ impl ChildRole {
 pub fn live_as_child(role: ChildRole) -> Result<(), ChildError> {
     close_inherited();
     keep_large_blocks();
-    // The decoders' thread pool would start threads, which is not allowed later; with this thread
-    // as its only one it never does. It fails only when there is a pool already, in tests.
-    let _ = rayon::ThreadPoolBuilder::new().num_threads(1).use_current_thread().build_global();
     if let ChildRole::AttackLandlock(attack) = role {
         let version = landlock();
         if version == 0 {
