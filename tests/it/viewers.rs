@@ -42,13 +42,16 @@ fn what_viewers_show_is_judged_or_a_person_is_asked() {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let count = setting("MODTOOL_VIEWERS").and_then(|count| count.parse().ok()).unwrap_or(PICTURES);
     let seed = setting("MODTOOL_VIEWERS_SEED").unwrap_or_else(|| "1".to_owned());
-    let drawn = Command::new(python)
+    let drawn = Command::new(&python)
         .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/viewers/draw.py"))
         .arg(folder.path())
         .args([count.to_string(), seed])
         .output()
         .expect("Python runs");
     assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
+    if setting("MODTOOL_VIEWERS_BROWSER").is_some() {
+        show_in_browser(&python, folder.path());
+    }
 
     let pool = pool(Limits::default());
     let mut tallies: BTreeMap<String, Tally> = BTreeMap::new();
@@ -86,6 +89,16 @@ fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
+/// The stills as Chromium shows them, where there is one.
+fn show_in_browser(python: &Path, folder: &Path) {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/viewers/browser.py");
+    let shown = Command::new(python).arg(script).arg(folder).output().expect("Python runs");
+    if !shown.status.success() {
+        let why = String::from_utf8_lossy(&shown.stderr);
+        skipped("the comparison with a browser", why.lines().last().unwrap_or("it failed"));
+    }
+}
+
 /// The one that .ci/viewers made, or the system's if it has Pillow.
 fn python() -> Option<PathBuf> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("target/viewers/bin/python");
@@ -98,8 +111,11 @@ fn python() -> Option<PathBuf> {
 fn pictures(folder: &Path) -> Vec<PathBuf> {
     let entries = std::fs::read_dir(folder).expect("the folder");
     let paths = entries.map(|entry| entry.expect("an entry").path());
-    let mut paths: Vec<_> =
-        paths.filter(|path| !path.to_string_lossy().ends_with(".seen")).collect();
+    let drawn = |path: &PathBuf| {
+        let extension = path.extension().unwrap_or_default();
+        extension != "seen" && extension != "browser"
+    };
+    let mut paths: Vec<_> = paths.filter(drawn).collect();
     paths.sort();
     assert!(!paths.is_empty(), "nothing was drawn");
     paths
@@ -117,7 +133,11 @@ fn compare(pool: &DecoderPool, path: &Path) -> Result<(), Difference> {
     let bytes = std::fs::read(path).expect("it was drawn");
     let views = pool.views(&bytes, &spec(), &Uploader::Operator).expect("a decoder");
     let views = views.map_err(|flaw| Difference::Asked(words(&flaw.to_string())))?;
-    let readings = readings(&std::fs::read(seen(path)).expect("it was drawn"));
+    let mut readings = readings(&std::fs::read(beside(path, "seen")).expect("it was drawn"));
+    // A page is white behind its pictures.
+    if let Ok(shown) = std::fs::read(beside(path, "browser")) {
+        readings.extend(self::readings(&shown).into_iter().take(1));
+    }
     let furthest = readings.iter().map(|reading| distance(&views, reading)).fold(0.0, f64::max);
     if let Some(doubt) = views.facts.doubts.iter().next() {
         return Err(Difference::Asked(doubt.words().to_owned()));
@@ -125,9 +145,11 @@ fn compare(pool: &DecoderPool, path: &Path) -> Result<(), Difference> {
     if furthest > ROUNDING { Err(Difference::Unseen(furthest)) } else { Ok(()) }
 }
 
-fn seen(path: &Path) -> PathBuf {
+/// What the reference programs made of it lies beside it.
+fn beside(path: &Path, program: &str) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
-    name.push(".seen");
+    name.push(".");
+    name.push(program);
     name.into()
 }
 
@@ -207,8 +229,9 @@ fn keep(from: &Path, to: &Path, tallies: &BTreeMap<String, Tally>) {
     std::fs::create_dir_all(to).expect("the folder can be made");
     for wrong in tallies.values().flat_map(|tally| &tally.wrong) {
         let name = wrong.split(':').next().unwrap_or_default();
-        for name in [name.to_owned(), format!("{name}.seen")] {
-            std::fs::copy(from.join(&name), to.join(&name)).expect("copied");
+        for name in [name.to_owned(), format!("{name}.seen"), format!("{name}.browser")] {
+            // Not everything was shown in a browser.
+            let _ = std::fs::copy(from.join(&name), to.join(&name));
         }
     }
 }

@@ -49,14 +49,11 @@ pub enum Pixels {
 
 /// What a viewer may show otherwise, or make up.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-#[expect(clippy::struct_excessive_bools, reason = "each can come with any other")]
 pub struct Warnings {
     /// Coded data is broken or missing; what it covers is made up.
     pub damaged: bool,
     /// The last passes of a progressive picture, or whole colours, never come.
     pub unfinished: bool,
-    /// Four colours that some viewers take for inverted and others do not.
-    pub inverted_or_not: bool,
     /// Parts of the colour profile are missing, doubled or in disagreement.
     pub broken_profile: bool,
 }
@@ -123,14 +120,13 @@ pub fn decode(bytes: &[u8], scale: Scale, most_bytes: u64) -> Result<Picture, Er
     let warnings = file.warnings();
     let (profile, broken_profile) = file.profile();
     let exif = std::mem::take(&mut file.exif);
-    let colours = file.colours();
+    let model = file.model();
     let Some(mut frame) = file.frame else { return Err(Error::CutOff) };
     let wild = frame.finish();
-    let inverted_or_not = colours.inverted_or_not;
     let (width, height) = (scale.of(frame.width), scale.of(frame.height));
-    let pixels = pixels::pixels(&frame, colours, scale)?;
+    let pixels = pixels::pixels(&frame, model, scale)?;
     let damaged = warnings.damaged || wild;
-    let warnings = Warnings { damaged, inverted_or_not, broken_profile, ..warnings };
+    let warnings = Warnings { damaged, broken_profile, ..warnings };
     Ok(Picture { width, height, pixels, exif, profile, warnings })
 }
 

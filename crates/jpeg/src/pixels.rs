@@ -6,13 +6,6 @@ use crate::{Error, Pixels, Scale, index};
 
 /// What the components are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Colours {
-    pub(crate) model: Model,
-    pub(crate) inverted_or_not: bool,
-}
-
-/// The colour space of the file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Model {
     Grey,
     Ycc,
@@ -22,14 +15,14 @@ pub(crate) enum Model {
 }
 
 /// The planes of one picture as pixels.
-pub(crate) fn pixels(frame: &Frame, colours: Colours, scale: Scale) -> Result<Pixels, Error> {
+pub(crate) fn pixels(frame: &Frame, model: Model, scale: Scale) -> Result<Pixels, Error> {
     let (width, height) = (index(scale.of(frame.width)), index(scale.of(frame.height)));
     let planes = frame
         .components
         .iter()
         .map(|component| Plane::new(component, frame, scale))
         .collect::<Result<Vec<_>, _>>()?;
-    let channels = if colours.model == Model::Grey { 1 } else { 3 };
+    let channels = if model == Model::Grey { 1 } else { 3 };
     let mut out = vec![0; width * height * channels];
     let mut rows = vec![vec![0; width]; planes.len()];
     let mut sums = Vec::new();
@@ -37,7 +30,7 @@ pub(crate) fn pixels(frame: &Frame, colours: Colours, scale: Scale) -> Result<Pi
         for (plane, row) in planes.iter().zip(&mut rows) {
             plane.row(y, &mut sums, row);
         }
-        match (colours.model, rows.as_slice()) {
+        match (model, rows.as_slice()) {
             (Model::Grey, [grey]) => target.copy_from_slice(grey),
             (Model::Ycc, [y, cb, cr]) => from_ycc(target, y, cb, cr),
             (Model::Rgb, [red, green, blue]) => interleave(target, red, green, blue),
@@ -56,14 +49,15 @@ pub(crate) fn pixels(frame: &Frame, colours: Colours, scale: Scale) -> Result<Pi
             _ => return Err(Error::Broken("its colours make no sense")),
         }
     }
-    Ok(match colours.model {
+    Ok(match model {
         Model::Grey => Pixels::Grey(out),
         Model::Ycc | Model::Rgb => Pixels::Rgb(out),
         Model::Cmyk | Model::Ycck => Pixels::RgbOfFour(out),
     })
 }
 
-/// Inverted cyan, magenta and yellow are red, green and blue, and inverted black is light.
+/// Inverted cyan, magenta and yellow are red, green and blue, and inverted black is light. Adobe's
+/// programs write them inverted, and browsers take all for that.
 fn darken(target: &mut [u8], key: &[u8]) {
     for (pixel, key) in target.as_chunks_mut::<3>().0.iter_mut().zip(key) {
         for value in pixel {

@@ -2,7 +2,7 @@
 
 use crate::frame::Frame;
 use crate::huffman::Huffman;
-use crate::pixels::{Colours, Model};
+use crate::pixels::Model;
 use crate::scan::{Scan, Tables, ZIGZAG};
 use crate::{Error, Scale, Warnings};
 
@@ -219,21 +219,17 @@ impl File {
     }
 
     /// What the components mean, by libjpeg's rule (`default_decompress_parms`).
-    pub(crate) fn colours(&self) -> Colours {
+    pub(crate) fn model(&self) -> Model {
         let components = self.frame.as_ref().map(|frame| frame.components.as_slice());
         let ids: Vec<u8> = components.unwrap_or_default().iter().map(|one| one.id).collect();
-        let model = match (ids.len(), self.adobe) {
+        match (ids.len(), self.adobe) {
             (1, _) => Model::Grey,
             (3, Some(0)) if !self.jfif => Model::Rgb,
             (3, None) if !self.jfif && ids == *b"RGB" => Model::Rgb,
             (3, _) => Model::Ycc,
             (_, None | Some(0)) => Model::Cmyk,
             (_, Some(_)) => Model::Ycck,
-        };
-        // Browsers take four colours for inverted, as Adobe's programs write them; others only
-        // where Adobe's segment says so.
-        let four = matches!(model, Model::Cmyk | Model::Ycck);
-        Colours { model, inverted_or_not: four && self.adobe.is_none() }
+        }
     }
 }
 

@@ -152,11 +152,11 @@ fn flaw(error: &Error) -> Flaw {
 }
 
 fn doubts(warnings: Warnings) -> Doubts {
-    let Warnings { damaged, unfinished, inverted_or_not, broken_profile } = warnings;
+    let Warnings { damaged, unfinished, broken_profile } = warnings;
     let found = [
         (damaged, Doubt::Damaged),
         (unfinished, Doubt::Unfinished),
-        (inverted_or_not || broken_profile, Doubt::Colours),
+        (broken_profile, Doubt::Colours),
     ];
     found.into_iter().filter(|(found, _)| *found).map(|(_, doubt)| doubt).collect()
 }
