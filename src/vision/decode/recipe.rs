@@ -61,9 +61,9 @@ fn animated(format: &str, version: u32, limits: &Limits) -> Recipe {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Format, Signals};
     use super::*;
     use crate::moderation::Doubts;
+    use crate::vision::decode::{Format, Signals};
 
     fn facts(format: Format, frames: u32) -> PictureFacts {
         PictureFacts {
