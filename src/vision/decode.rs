@@ -8,6 +8,7 @@ mod animation;
 mod colour;
 mod jpeg;
 mod recipe;
+mod shapes;
 mod signals;
 pub(crate) mod sniff;
 
@@ -21,8 +22,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage};
 
 use super::perceptual;
-use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Window, resampled};
-use crate::moderation::{Doubts, PerceptualHash};
+use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Resize, Window, resampled};
+use crate::moderation::{Doubt, Doubts, PerceptualHash};
 
 pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
@@ -389,6 +390,13 @@ impl Limits {
         Ok(())
     }
 
+    /// The most views of a file: of each frame, and of the still of an animated PNG, the whole, what
+    /// lies within its border and its parts, over white and over black.
+    pub(crate) fn most_views(&self) -> u32 {
+        let of_one = u32::try_from(shapes::MOST_PARTS).unwrap_or(0) + 2;
+        (self.frames_scored.max(1) + 1).saturating_mul(2 * of_one)
+    }
+
     fn check_bytes(&self, bytes: u64) -> Result<(), Flaw> {
         if bytes > self.decoded_bytes {
             return Err(Flaw::TooMuchMemory { bytes, limit: self.decoded_bytes });
@@ -486,19 +494,28 @@ impl Gallery<'_> {
         Ok(())
     }
 
-    /// The view of a picture, or its two views when something shines through.
+    /// The views of a picture: the whole, and parts of it where the whole hides some; each twice when
+    /// something shines through.
     fn squares(&mut self, mut image: DynamicImage) -> Result<Vec<Vec<u8>>, Flaw> {
         let (width, height) = (image.width(), image.height());
-        let (spec, first) = (self.spec, &mut self.hash);
-        let mut square = |channels, pixels: &[u8]| {
+        let (spec, first, doubts) = (self.spec, &mut self.hash, &mut self.doubts);
+        let mut squares = |channels, pixels: &[u8]| {
             let source = Raster { width, height, channels, pixels };
             if first.is_none() {
                 *first = perceptual::hash(&source);
             }
-            spec.square(&source).ok_or(Flaw::NoPixels)
+            let mut squares = vec![spec.square(&source).ok_or(Flaw::NoPixels)?];
+            let parts = parts_of(spec, &source, &squares[0]).ok_or(Flaw::NoPixels)?;
+            if parts.incomplete {
+                doubts.insert(Doubt::Parts);
+            }
+            for part in parts.parts {
+                squares.push(spec.square_of(&source, part).ok_or(Flaw::NoPixels)?);
+            }
+            Ok(squares)
         };
         let DynamicImage::ImageRgba8(rgba) = &mut image else {
-            return Ok(vec![square(3, &image.into_rgb8())?]);
+            return squares(3, &image.into_rgb8());
         };
         let transparent = rgba.pixels().any(|pixel| pixel.0[3] < 255);
         if transparent {
@@ -506,11 +523,11 @@ impl Gallery<'_> {
         }
         // Resizing and laying over a background are both linear, so the large picture is resized
         // once and the small one is laid over both.
-        let small = square(4, rgba)?;
-        let mut squares = vec![over(&small, 255)];
+        let small = squares(4, rgba)?;
+        let mut squares: Vec<_> = small.iter().map(|small| over(small, 255)).collect();
         if transparent {
             self.has_alpha = true;
-            squares.push(over(&small, 0));
+            squares.extend(small.iter().map(|small| over(small, 0)));
         }
         Ok(squares)
     }
@@ -522,6 +539,25 @@ impl Gallery<'_> {
         }
     }
 }
+
+/// Which parts are to be views besides the whole, whose square is at hand.
+fn parts_of(spec: &ImageSpec, source: &Raster, square: &[u8]) -> Option<shapes::Parts> {
+    let Raster { width, height, channels, .. } = *source;
+    let grid = |side: u32, cells: &[u8]| {
+        let grid = shapes::Grid { side: side as usize, channels, cells };
+        shapes::parts(spec, width, height, grid)
+    };
+    if spec.resize == Resize::Stretch {
+        return Some(grid(spec.size, square));
+    }
+    // The square shows the middle alone.
+    let whole = Window::whole(width, height);
+    let small = resampled(source, whole, (GRID, GRID), Resample::Bilinear)?;
+    Some(grid(GRID, &small))
+}
+
+/// Cells a side of the grid in which borders are looked for.
+const GRID: u32 = 96;
 
 /// Multiplies red, green and blue by alpha / 255, rounded.
 fn premultiply(rgba: &mut [u8]) {

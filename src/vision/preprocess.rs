@@ -78,6 +78,15 @@ pub(crate) struct Raster<'a> {
     pub(crate) pixels: &'a [u8],
 }
 
+/// A part of a picture, in its pixels.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Part {
+    pub(crate) left: u32,
+    pub(crate) top: u32,
+    pub(crate) width: u32,
+    pub(crate) height: u32,
+}
+
 /// The part of the source that the square shows, in source pixels.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Window {
@@ -142,6 +151,21 @@ impl ImageSpec {
     /// `None` when the buffer does not have the length that it says, or a side is 0.
     pub(crate) fn square(&self, source: &Raster) -> Option<Vec<u8>> {
         resampled(source, self.window(source)?, (self.size, self.size), self.resample)
+    }
+
+    /// Resizes a part of a picture to the square as if it were all there is.
+    ///
+    /// `None` as in [`Self::square`], and when the part does not lie in the picture.
+    pub(crate) fn square_of(&self, source: &Raster, part: Part) -> Option<Vec<u8>> {
+        let row = source.width as usize * source.channels;
+        let (top, height) = (part.top as usize, part.height as usize);
+        // Other rows need not be looked at.
+        let pixels = source.pixels.get(top * row..(top + height) * row)?;
+        let rows = Raster { height: part.height, pixels, ..*source };
+        let own = Raster { width: part.width, ..rows };
+        let mut window = self.window(&own)?;
+        window.left += f64::from(part.left);
+        resampled(&rows, window, (self.size, self.size), self.resample)
     }
 
     /// A picture of 8-bit red, green and blue as the model's square.

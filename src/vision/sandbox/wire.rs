@@ -262,9 +262,9 @@ impl ReplyHead {
         match (self, &request.wish) {
             (Self::Flaw { words, .. }, _) => *words <= MOST_WORDS,
             (Self::Views { count, side, facts }, Wish::Views(spec)) => {
-                // Each frame over white and over black, and the still of an animated PNG.
-                let most = 2 * (limits.frames_scored.max(1) + 1);
-                (1..=most).contains(count) && *side == spec.size && plausible(facts, limits)
+                (1..=limits.most_views()).contains(count)
+                    && *side == spec.size
+                    && plausible(facts, limits)
             }
             (Self::Views { count, side, facts }, Wish::Reference(spec)) => {
                 *count == 1 && *side == spec.size && plausible(facts, limits)
@@ -472,7 +472,7 @@ mod tests {
         let said = |count, side, facts: PictureFacts| ReplyHead::Views { count, side, facts };
         let lies = [
             (said(0, 96, facts()), &views),
-            (said(19, 96, facts()), &views),
+            (said(Limits::default().most_views() + 1, 96, facts()), &views),
             (said(2, 96, facts()), &reference),
             (said(1, 97, facts()), &views),
             (said(1, 96, PictureFacts { width: 0, ..facts() }), &views),

@@ -1,0 +1,216 @@
+//! What a model's square would hide: parts of a picture that is much longer than wide, and a picture
+//! within a wide border. They become views of their own.
+
+use crate::vision::preprocess::{ImageSpec, Part, Resize};
+
+/// What is longer than this is judged in parts as well. A model that is shown the whole picture
+/// squeezed sees nothing in a strip of 3:1; one that is shown the middle alone never sees the rest.
+const LONGEST_SQUEEZED: f64 = 2.5;
+const LONGEST_CUT: f64 = 1.5;
+
+/// The shape of a part where there are enough of them.
+const PART_SQUEEZED: f64 = 1.25;
+const PART_CUT: f64 = 1.0;
+
+/// The most parts of one picture; up to 16.5:1 (9.9:1 where the middle is cut out) all of it is seen.
+pub(super) const MOST_PARTS: usize = 8;
+
+/// Each part shares so much of its length with the next, so that what lies between two is whole in
+/// one of them.
+const SHARED: f64 = 0.2;
+
+/// A border is worth a view without it when less than this share of the picture is left.
+const BORDERED: f64 = 0.85;
+
+/// A line is a border where all but a few of its cells are within this of their mean (of 255), …
+const FLAT: i32 = 12;
+/// … so few of a hundred.
+const SPECKS_PERCENT: usize = 3;
+/// A picture within a border is at least so many cells wide and high.
+const LEAST_CELLS: usize = 3;
+/// A line of specks at the very edge is passed, so many cells thick, …
+const FRINGE: usize = 3;
+/// … when so many flat lines follow.
+const BEHIND_FRINGE: usize = 6;
+
+/// The views that a picture needs besides the whole, and whether they leave something out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub(super) struct Parts {
+    pub(super) parts: Vec<Part>,
+    pub(super) incomplete: bool,
+}
+
+/// The picture as a grid of colours, for finding its border.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grid<'a> {
+    /// Cells a side.
+    pub(super) side: usize,
+    /// Values of a cell: 3, or 4 with the last one for alpha.
+    pub(super) channels: usize,
+    /// Rows from the top.
+    pub(super) cells: &'a [u8],
+}
+
+/// Which parts of a picture of this size and look are to be views besides the whole.
+pub(super) fn parts(spec: &ImageSpec, width: u32, height: u32, grid: Grid) -> Parts {
+    let whole = Part { left: 0, top: 0, width, height };
+    let Some(inner) = inner(grid, width, height) else { return along(spec, whole) };
+    // What lies around it is of one colour.
+    let mut found = along(spec, inner);
+    found.parts.insert(0, inner);
+    found
+}
+
+/// The parts of something long; none of what is not.
+fn along(spec: &ImageSpec, whole: Part) -> Parts {
+    let (limit, shape) = match spec.resize {
+        Resize::Stretch => (LONGEST_SQUEEZED, PART_SQUEEZED),
+        Resize::ShortestEdgeCrop => (LONGEST_CUT, PART_CUT),
+    };
+    let (long, short) = (whole.width.max(whole.height), whole.width.min(whole.height));
+    let ratio = f64::from(long) / f64::from(short.max(1));
+    if ratio <= limit {
+        return Parts::default();
+    }
+    let step = 1.0 - SHARED;
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        reason = "between 1 and a side of the picture"
+    )]
+    let wanted = ((ratio / shape - 1.0) / step).ceil() as usize + 1;
+    let count = wanted.min(MOST_PARTS);
+    #[expect(clippy::cast_precision_loss, reason = "a handful")]
+    let steps = (count - 1) as f64;
+    // As long as wanted, or as long as it takes.
+    let length = (shape / ratio).max(1.0 / (1.0 + steps * step));
+    let incomplete = length * ratio > limit;
+    let place = |number: usize| {
+        #[expect(clippy::cast_precision_loss, reason = "a handful")]
+        let start = if steps > 0.0 { (1.0 - length) * number as f64 / steps } else { 0.0 };
+        let along = |share: f64| {
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "between 0 and a side of the picture"
+            )]
+            let along = (share * f64::from(long)).round() as u32;
+            along.min(long)
+        };
+        let (start, end) = (along(start), along(start + length));
+        let (start, length) = (start.min(long - 1), (end - start.min(end)).max(1));
+        if whole.width >= whole.height {
+            Part { left: whole.left + start, width: length.min(long - start), ..whole }
+        } else {
+            Part { top: whole.top + start, height: length.min(long - start), ..whole }
+        }
+    };
+    Parts { parts: (0..count).map(place).collect(), incomplete }
+}
+
+/// What lies within the border, if there is one that is worth it.
+fn inner(grid: Grid, width: u32, height: u32) -> Option<Part> {
+    let side = grid.side;
+    let mut inside = Inside { grid, rows: (0, side), columns: (0, side) };
+    inside.trim();
+    let (rows, columns) = (inside.rows, inside.columns);
+    let (high, wide) = (rows.1 - rows.0, columns.1 - columns.0);
+    if high < LEAST_CELLS || wide < LEAST_CELLS {
+        return None;
+    }
+    #[expect(clippy::cast_precision_loss, reason = "a grid is small")]
+    let left_over = (high * wide) as f64 / (side * side) as f64;
+    if left_over >= BORDERED {
+        return None;
+    }
+    let pixels = |cells: (usize, usize), length: u32| {
+        let at = |cell: usize, up: usize| {
+            let pixel = (cell as u64 * u64::from(length) + up as u64) / side as u64;
+            u32::try_from(pixel).unwrap_or(length).min(length)
+        };
+        // Rounded outwards.
+        let (start, end) = (at(cells.0, 0), at(cells.1, side - 1));
+        (start, end.saturating_sub(start).max(1))
+    };
+    let (top, height) = pixels(rows, height);
+    let (left, width) = pixels(columns, width);
+    Some(Part { left, top, width, height })
+}
+
+/// A box of the grid that shrinks to what is no border.
+struct Inside<'a> {
+    grid: Grid<'a>,
+    rows: (usize, usize),
+    columns: (usize, usize),
+}
+
+impl Inside<'_> {
+    /// Takes flat lines away from all sides until there are none: frames may lie in frames.
+    fn trim(&mut self) {
+        loop {
+            let before = (self.rows, self.columns);
+            let (rows, columns) = (self.rows, self.columns);
+            let row = |y: usize| self.is_flat((0..).zip(columns.0..columns.1).map(|(_, x)| (x, y)));
+            self.rows = shrunk(rows, row);
+            let rows = self.rows;
+            let column = |x: usize| self.is_flat((0..).zip(rows.0..rows.1).map(|(_, y)| (x, y)));
+            self.columns = shrunk(columns, column);
+            if (self.rows, self.columns) == before {
+                return;
+            }
+        }
+    }
+
+    fn is_flat(&self, line: impl Iterator<Item = (usize, usize)> + Clone) -> bool {
+        let Grid { side, channels, cells } = self.grid;
+        let cell = |(x, y): (usize, usize)| {
+            let start = (y * side + x) * channels;
+            cells.get(start..start + channels).unwrap_or_default()
+        };
+        let (mut sums, mut count) = ([0_i32; 4], 0_i32);
+        for place in line.clone() {
+            for (sum, value) in sums.iter_mut().zip(cell(place)) {
+                *sum += i32::from(*value);
+            }
+            count += 1;
+        }
+        let means = sums.map(|sum| sum / count.max(1));
+        let far = |place: &(usize, usize)| {
+            cell(*place)
+                .iter()
+                .zip(means)
+                .any(|(value, mean)| (i32::from(*value) - mean).abs() > FLAT)
+        };
+        let specks = line.filter(far).count();
+        specks * 100 <= SPECKS_PERCENT * usize::try_from(count).unwrap_or(0)
+    }
+}
+
+/// Lines without those at both ends that are flat.
+fn shrunk((mut start, mut end): (usize, usize), is_flat: impl Fn(usize) -> bool) -> (usize, usize) {
+    let whole = end - start;
+    let fringe = |lines: &mut dyn Iterator<Item = usize>| {
+        let flat: Vec<bool> = lines.take(FRINGE + BEHIND_FRINGE).map(&is_flat).collect();
+        let passed = flat.iter().take_while(|flat| !**flat).count();
+        let behind = flat.iter().skip(passed).take_while(|flat| **flat).count();
+        if passed <= FRINGE && behind >= BEHIND_FRINGE { passed } else { 0 }
+    };
+    start += fringe(&mut (start..end));
+    while start < end && is_flat(start) {
+        start += 1;
+    }
+    end -= fringe(&mut (start..end).rev());
+    while end > start && is_flat(end - 1) {
+        end -= 1;
+    }
+    // All of it is flat: there is nothing within.
+    if start >= end {
+        (end, end.max(start))
+    } else {
+        debug_assert!(end - start <= whole);
+        (start, end)
+    }
+}
+
+#[cfg(test)]
+mod tests;
