@@ -20,12 +20,16 @@ pub(super) const MOST_PARTS: usize = 8;
 const SHARED: f64 = 0.2;
 
 /// A border is worth a view without it when less than this share of the picture is left.
-const BORDERED: f64 = 0.85;
+const BORDERED: f64 = 0.78;
 
 /// A line is a border where all but a few of its cells are within this of their mean (of 255), …
-const FLAT: i32 = 12;
+const FLAT: i32 = 5;
 /// … so few of a hundred.
 const SPECKS_PERCENT: usize = 3;
+/// A picture fills what lies within its border: a line that lies so far inside, of a hundred, differs
+/// from the border in so many of a hundred of its cells. What stands before a plain wall does not.
+const INSIDE_PERCENT: usize = 12;
+const FILLED_PERCENT: usize = 50;
 /// A picture within a border is at least so many cells wide and high.
 const LEAST_CELLS: usize = 3;
 /// A line of specks at the very edge is passed, so many cells thick, …
@@ -113,6 +117,9 @@ fn inner(grid: Grid, width: u32, height: u32) -> Option<Part> {
     let side = grid.side;
     let mut inside = Inside { grid, rows: (0, side), columns: (0, side) };
     inside.trim();
+    if !inside.is_filled() {
+        return None;
+    }
     let (rows, columns) = (inside.rows, inside.columns);
     let (high, wide) = (rows.1 - rows.0, columns.1 - columns.0);
     if high < LEAST_CELLS || wide < LEAST_CELLS {
@@ -148,47 +155,71 @@ impl Inside<'_> {
     /// Takes flat lines away from all sides until there are none: frames may lie in frames.
     fn trim(&mut self) {
         loop {
-            let before = (self.rows, self.columns);
             let (rows, columns) = (self.rows, self.columns);
-            let row = |y: usize| self.is_flat((0..).zip(columns.0..columns.1).map(|(_, x)| (x, y)));
-            self.rows = shrunk(rows, row);
-            let rows = self.rows;
-            let column = |x: usize| self.is_flat((0..).zip(rows.0..rows.1).map(|(_, y)| (x, y)));
-            self.columns = shrunk(columns, column);
-            if (self.rows, self.columns) == before {
+            self.rows = shrunk(rows, |y| is_flat(&self.row(y)));
+            self.columns = shrunk(columns, |x| is_flat(&self.column(x)));
+            if (self.rows, self.columns) == (rows, columns) {
                 return;
             }
         }
     }
 
-    fn is_flat(&self, line: impl Iterator<Item = (usize, usize)> + Clone) -> bool {
-        let Grid { side, channels, cells } = self.grid;
-        let cell = |(x, y): (usize, usize)| {
-            let start = (y * side + x) * channels;
-            cells.get(start..start + channels).unwrap_or_default()
-        };
-        let (mut sums, mut count) = ([0_i32; 4], 0_i32);
-        for place in line.clone() {
-            for (sum, value) in sums.iter_mut().zip(cell(place)) {
-                *sum += i32::from(*value);
-            }
-            count += 1;
-        }
-        let means = sums.map(|sum| sum / count.max(1));
-        let far = |place: &(usize, usize)| {
-            cell(*place)
-                .iter()
-                .zip(means)
-                .any(|(value, mean)| (i32::from(*value) - mean).abs() > FLAT)
-        };
-        let specks = line.filter(far).count();
-        specks * 100 <= SPECKS_PERCENT * usize::try_from(count).unwrap_or(0)
+    fn row(&self, y: usize) -> Vec<&[u8]> {
+        (self.columns.0..self.columns.1).map(|x| self.cell(x, y)).collect()
     }
+
+    fn column(&self, x: usize) -> Vec<&[u8]> {
+        (self.rows.0..self.rows.1).map(|y| self.cell(x, y)).collect()
+    }
+
+    fn cell(&self, x: usize, y: usize) -> &[u8] {
+        let Grid { side, channels, cells } = self.grid;
+        let start = (y * side + x) * channels;
+        cells.get(start..start + channels).unwrap_or_default()
+    }
+
+    /// Whether what is inside of each border fills it.
+    fn is_filled(&self) -> bool {
+        let ((top, bottom), (left, right)) = (self.rows, self.columns);
+        let depth =
+            |length: usize| (length * INSIDE_PERCENT / 100).max(1).min(length.saturating_sub(1));
+        let (down, across) = (depth(bottom - top), depth(right - left));
+        let last = self.grid.side;
+        let fills = |inside: &[&[u8]], border: &[&[u8]]| {
+            let border = mean(border);
+            let other = inside.iter().filter(|cell| differs(cell, &border)).count();
+            other * 100 >= FILLED_PERCENT * inside.len()
+        };
+        (top == 0 || fills(&self.row(top + down), &self.row(top - 1)))
+            && (bottom == last || fills(&self.row(bottom - 1 - down), &self.row(bottom)))
+            && (left == 0 || fills(&self.column(left + across), &self.column(left - 1)))
+            && (right == last || fills(&self.column(right - 1 - across), &self.column(right)))
+    }
+}
+
+fn is_flat(line: &[&[u8]]) -> bool {
+    let mean = mean(line);
+    let specks = line.iter().filter(|cell| differs(cell, &mean)).count();
+    specks * 100 <= SPECKS_PERCENT * line.len()
+}
+
+fn mean(line: &[&[u8]]) -> [i32; 4] {
+    let mut sums = [0_i32; 4];
+    for cell in line {
+        for (sum, value) in sums.iter_mut().zip(*cell) {
+            *sum += i32::from(*value);
+        }
+    }
+    let count = i32::try_from(line.len()).unwrap_or(i32::MAX).max(1);
+    sums.map(|sum| sum / count)
+}
+
+fn differs(cell: &[u8], from: &[i32; 4]) -> bool {
+    cell.iter().zip(from).any(|(value, mean)| (i32::from(*value) - mean).abs() > FLAT)
 }
 
 /// Lines without those at both ends that are flat.
 fn shrunk((mut start, mut end): (usize, usize), is_flat: impl Fn(usize) -> bool) -> (usize, usize) {
-    let whole = end - start;
     let fringe = |lines: &mut dyn Iterator<Item = usize>| {
         let flat: Vec<bool> = lines.take(FRINGE + BEHIND_FRINGE).map(&is_flat).collect();
         let passed = flat.iter().take_while(|flat| !**flat).count();
@@ -203,13 +234,8 @@ fn shrunk((mut start, mut end): (usize, usize), is_flat: impl Fn(usize) -> bool)
     while end > start && is_flat(end - 1) {
         end -= 1;
     }
-    // All of it is flat: there is nothing within.
-    if start >= end {
-        (end, end.max(start))
-    } else {
-        debug_assert!(end - start <= whole);
-        (start, end)
-    }
+    // All of it may be flat.
+    (start.min(end), end)
 }
 
 #[cfg(test)]

@@ -115,6 +115,9 @@ fn a_picture_without_a_border_and_one_of_a_single_colour_need_no_other_view() {
     {
         assert_eq!(found(&squeezed(), (640, 640), &cells).parts.len(), 0);
     }
+    // Something slender before a plain wall fills no box.
+    let slender = grid(|x, y| if x.abs_diff(y) < 3 && (10..50).contains(&x) { 250 } else { 90 });
+    assert_eq!(found(&squeezed(), (640, 640), &slender), Parts::default());
     // A thin frame hides nothing.
     let thin = grid(|x, y| if x == 0 || y == 0 { 0 } else { busy(x, y) });
     assert_eq!(found(&squeezed(), (640, 640), &thin), Parts::default());
