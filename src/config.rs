@@ -33,6 +33,8 @@ pub struct Config {
     pub limits: LimitsConfig,
     /// How the decoder is locked in, one of [`SANDBOX`]; `None`: as usual on this system.
     pub sandbox: Option<String>,
+    /// What becomes of files that are no pictures.
+    pub media: MediaConfig,
     /// How folders are watched.
     pub watch: WatchConfig,
     /// Who reviews, and how.
@@ -125,6 +127,26 @@ pub struct LimitsConfig {
     pub megapixels: u32,
     /// Frames of an animation that are scored.
     pub frames: u32,
+}
+
+/// What becomes of files that are no pictures.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MediaConfig {
+    /// Films.
+    pub video: Unjudged,
+    /// PDFs, office documents and their like.
+    pub documents: Unjudged,
+    /// Anything else.
+    pub other: Unjudged,
+}
+
+/// What becomes of a file that is not judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unjudged {
+    /// A person is told, with one row for each folder and kind.
+    Review,
+    /// It is counted, and left alone.
+    Skip,
 }
 
 /// How folders are watched.
@@ -222,6 +244,7 @@ impl Config {
                 frames: limits.frames.value,
             },
             sandbox: written.sandbox.map(|sandbox| sandbox.value),
+            media: written.media.resolved(),
             watch: WatchConfig {
                 settle_ms: watch.settle_ms.value,
                 rescan_minutes: watch.rescan_minutes.value,
@@ -352,6 +375,7 @@ struct Settings {
     engine: EngineSettings,
     limits: LimitsSettings,
     sandbox: Option<Spanned<String>>,
+    media: MediaSettings,
     watch: WatchSettings,
     review: ReviewSettings,
     audit_rate: Spanned<f64>,
@@ -477,6 +501,26 @@ struct LimitsSettings {
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
+struct MediaSettings {
+    video: Spanned<String>,
+    documents: Spanned<String>,
+    other: Spanned<String>,
+}
+
+impl MediaSettings {
+    fn resolved(self) -> MediaConfig {
+        // Whatever is neither was refused.
+        let done = |written: Spanned<String>| match written.value.as_str() {
+            "skip" => Unjudged::Skip,
+            _ => Unjudged::Review,
+        };
+        let Self { video, documents, other } = self;
+        MediaConfig { video: done(video), documents: done(documents), other: done(other) }
+    }
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 struct WatchSettings {
     settle_ms: Spanned<u64>,
     rescan_minutes: Spanned<u64>,
@@ -511,6 +555,7 @@ impl Default for Settings {
             engine: EngineSettings::default(),
             limits: LimitsSettings::default(),
             sandbox: None,
+            media: MediaSettings::default(),
             watch: WatchSettings::default(),
             review: ReviewSettings::default(),
             audit_rate: nowhere(0.0),
@@ -542,6 +587,13 @@ impl Default for LimitsSettings {
             megapixels: nowhere(50),
             frames: nowhere(8),
         }
+    }
+}
+
+impl Default for MediaSettings {
+    fn default() -> Self {
+        let written = |done: &str| nowhere(done.to_owned());
+        Self { video: written("review"), documents: written("review"), other: written("skip") }
     }
 }
 
@@ -598,6 +650,16 @@ impl Settings {
             let known = SANDBOX.contains(&sandbox.value.as_str());
             let hint = format!("it is one of {}", SANDBOX.join(", "));
             problems.unless(known, sandbox, "an unknown way to lock the decoder in", &hint);
+        }
+        let MediaSettings { video, documents, other } = &self.media;
+        for kind in [video, documents, other] {
+            let (what, hint) = match kind.value.as_str() {
+                "judge" => {
+                    ("this version judges pictures alone", "review tells a person, skip does not")
+                }
+                _ => ("an unknown value", "it is one of review, skip"),
+            };
+            problems.unless(["review", "skip"].contains(&kind.value.as_str()), kind, what, hint);
         }
         let WatchSettings { settle_ms, rescan_minutes, poll, .. } = &self.watch;
         let fits = settle_ms.value <= 60_000;
@@ -712,6 +774,21 @@ mod tests {
         assert_eq!(lines, [2, 3, 4, 5], "{problems:?}");
         let Err(error) = resolved("modle: x\n", &[]) else { panic!("must be refused") };
         assert!(error.to_string().contains("did you mean `model`?"), "{error}");
+    }
+
+    #[test]
+    fn what_is_no_picture_is_told_of_or_skipped_and_never_judged() {
+        let media = |yaml: &str| resolved(yaml, &[]).expect("good settings").media;
+        let usual = media("");
+        assert_eq!((usual.video, usual.documents), (Unjudged::Review, Unjudged::Review));
+        assert_eq!(usual.other, Unjudged::Skip);
+        let own = media("media: {video: skip, other: review}");
+        assert_eq!((own.video, own.documents), (Unjudged::Skip, Unjudged::Review));
+        assert_eq!(own.other, Unjudged::Review);
+        let error = resolved("media: {video: judge}", &[]).expect_err("not yet").to_string();
+        assert!(error.contains("pictures alone"), "{error}");
+        resolved("media: {other: no}", &[]).expect_err("unknown");
+        resolved("media: {videos: skip}", &[]).expect_err("unknown");
     }
 
     #[test]

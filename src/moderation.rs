@@ -16,6 +16,7 @@ pub mod history;
 pub mod item;
 pub mod many;
 pub mod measure;
+pub mod media;
 pub mod perceptual;
 pub mod policy;
 pub mod recipe;
@@ -38,6 +39,7 @@ pub use history::DecidedItem;
 pub use item::{FileStat, ItemId, Sighting};
 pub use many::ManyScorer;
 pub use measure::{Calibration, Counts, Labelled, RecallEstimate, Sample, Share};
+pub use media::FileKind;
 pub use perceptual::PerceptualHash;
 pub use policy::{
     Arming, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyHash, PolicyId, Prompt,

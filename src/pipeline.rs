@@ -10,6 +10,7 @@ mod act;
 mod again;
 mod embed;
 mod fair;
+mod media;
 mod monitor;
 mod once;
 mod places;
@@ -24,7 +25,7 @@ mod turns;
 mod unread;
 mod watch;
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -35,7 +36,7 @@ use tokio::sync::{mpsc, oneshot, watch as signal};
 use tokio::task::JoinSet;
 
 use crate::files::{Excluded, Roots};
-use crate::moderation::{Classifier, Fingerprint, JudgedWith};
+use crate::moderation::{Classifier, FileKind, Fingerprint, JudgedWith};
 use crate::store::{Judged, JudgedBy, Recorded, Store, StoreError};
 use crate::vision::{DecoderPool, Encoder, ImageSpec, decode};
 
@@ -107,6 +108,8 @@ pub struct Stages {
     pub roots: Arc<Roots>,
     /// The workspace's own files.
     pub excluded: Excluded,
+    /// What is not judged and is put before a person all the same, one row a folder and kind.
+    pub told: BTreeSet<FileKind>,
     /// Tells how the run does.
     pub monitor: Arc<Monitor>,
     /// Called with every verdict once it is written down; of a watcher only with those that say
@@ -172,6 +175,8 @@ pub async fn run(
 
     let judged_with = Arc::new(judged_with(fingerprint, &stages.decoders));
     let open = Arc::<OpenFiles>::default();
+    let (Source::Scan(paths, _) | Source::Watch(paths, ..) | Source::Again(paths)) = &source;
+    let paths: Arc<[PathBuf]> = paths.as_slice().into();
     let (trust, looks_again) = match &source {
         Source::Scan(_, trust) => (*trust, None),
         Source::Again(_) => (Trust::Times, None),
@@ -183,7 +188,9 @@ pub async fn run(
         judged_with: Arc::clone(&judged_with),
         unjudged: decode::unjudged(stages.decoders.limits()),
         roots: Arc::clone(&roots),
+        paths,
         excluded: stages.excluded,
+        told: Arc::new(stages.told),
         no_pictures: Arc::clone(&no_pictures),
         candidates,
         places: Arc::clone(&places),
@@ -204,6 +211,7 @@ pub async fn run(
         feedback: feedback.clone(),
     };
 
+    let held = Arc::clone(&roots);
     let mut tasks: JoinSet<Result<(), PipelineError>> = JoinSet::new();
     {
         let stop = stop.clone();
@@ -227,7 +235,8 @@ pub async fn run(
         });
     }
     drop((preparer, last));
-    let judge = Judge { store, batch: stages.batch, reload, monitor, on_verdict, feedback, stop };
+    let batch = stages.batch;
+    let judge = Judge { store, roots: held, batch, reload, monitor, on_verdict, feedback, stop };
     tasks.spawn(judge.run(judging, to_model));
 
     join(tasks, stopper, shutdown, &stages.decoders).await
@@ -278,6 +287,7 @@ impl Drop for Taking {
 /// The stages that need the model: embed and record.
 struct Judge {
     store: Arc<Store>,
+    roots: Arc<Roots>,
     batch: usize,
     reload: Option<Reload>,
     monitor: Arc<Monitor>,
@@ -293,7 +303,7 @@ impl Judge {
         prepared: Arc<FairQueue<Prepared>>,
     ) -> Result<(), PipelineError> {
         let _taking = Taking(Arc::clone(&prepared));
-        let Self { store, batch, reload, monitor, on_verdict, feedback, mut stop } = self;
+        let Self { store, roots, batch, reload, monitor, on_verdict, feedback, mut stop } = self;
         let judging = tokio::select! {
             judging = judging => judging.map_err(|_gone| PipelineError::NothingToJudgeWith)?,
             // What was prepared is found again at the next start.
@@ -329,7 +339,7 @@ impl Judge {
         }
         drop((encoder, judged));
         tasks.spawn(async move {
-            let recorder = Recorder { store, rules, monitor, on_verdict, feedback, stop };
+            let recorder = Recorder { store, roots, rules, monitor, on_verdict, feedback, stop };
             Ok(recorder.run(judged_in).await?)
         });
         // The first error ends the others: what they read from is gone then.

@@ -17,6 +17,7 @@ mod erase;
 mod export;
 mod failpoint;
 mod find;
+mod folders;
 mod groups;
 mod history;
 mod hooks;
@@ -58,6 +59,7 @@ pub use bank::{
 pub use decided::DecidedItem;
 pub use erase::{Erasable, Erased};
 pub use export::{ExportedEmbedding, ExportedVerdict};
+pub use folders::UnjudgedFolder;
 pub use history::{HistoryBlock, HistoryItem, Wanted};
 pub use hooks::{Delivery, HookCounts, Subscription};
 pub use ingest::{Judged, JudgedBy, KnownItem, PictureFacts, Recorded, Standing};
@@ -88,6 +90,7 @@ const MIGRATIONS: &[(i64, &str, &str)] = &[
     (17, "moves", include_str!("../migrations/sqlite/0017_moves.sql")),
     (18, "fairness", include_str!("../migrations/sqlite/0018_fairness.sql")),
     (19, "doubts", include_str!("../migrations/sqlite/0019_doubts.sql")),
+    (20, "unjudged folders", include_str!("../migrations/sqlite/0020_unjudged_folders.sql")),
 ];
 
 /// A handle to one workspace's database; cheap to share by reference, safe in several processes.

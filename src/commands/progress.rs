@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 use tracing::info;
 
+use crate::moderation::FileKind;
 use crate::pipeline::Monitor;
 use crate::telemetry;
 
@@ -167,6 +168,15 @@ impl<'a> Rate<'a> {
     }
 }
 
+/// `2 videos, 1 PDF were not judged`; `None` when there are none.
+pub(super) fn not_judged(media: &[(FileKind, u64)]) -> Option<String> {
+    let counted = media.iter().filter(|(_, files)| *files > 0);
+    let counted: Vec<_> = counted.map(|(kind, files)| kind.count(*files)).collect();
+    let one = media.iter().map(|(_, files)| files).sum::<u64>() == 1;
+    let were = if one { "was" } else { "were" };
+    (!counted.is_empty()).then(|| format!("{} {were} not judged", counted.join(", ")))
+}
+
 /// What was done, in one line, at the end of a run.
 pub(super) fn summary(monitor: &Monitor, took: Duration) -> String {
     let load = |counter: &std::sync::atomic::AtomicU64| counter.load(Relaxed);
@@ -184,5 +194,9 @@ pub(super) fn summary(monitor: &Monitor, took: Duration) -> String {
     add(monitor.skipped(), "skipped (no pictures)");
     let (waiting, _) = monitor.waiting();
     add(waiting, "left for the next start");
+    let media: Vec<_> = monitor.media().into_iter().collect();
+    if let Some(unjudged) = not_judged(&media) {
+        text.extend(["; ", &unjudged]);
+    }
     text
 }

@@ -215,6 +215,7 @@ fn task_row(task: &ReviewTask) -> Vec<String> {
         (Some(policy), _) => policy.to_string(),
         (None, Some(Reason::Unreadable(_))) => "unreadable".to_owned(),
         (None, Some(Reason::Undecodable(_))) => "undecodable".to_owned(),
+        (None, Some(Reason::Unjudged(_))) => "not judged".to_owned(),
         (None, Some(Reason::LikeRemoved(_) | Reason::Inherited(_))) => "like_removed".to_owned(),
         (None, Some(reason)) => reason.to_string(),
         (None, None) => "-".to_owned(),
@@ -269,6 +270,8 @@ fn detail_json(detail: &TaskDetail) -> Map<String, Value> {
     object.insert("twins".into(), twins_json(&detail.twins));
     let paths = detail.sightings.iter().map(|sighting| path_json("path", &sighting.path).into());
     object.insert("sightings".into(), paths.collect::<Vec<Value>>().into());
+    let files = detail.files.iter().map(|name| path_json("name", name).into());
+    object.insert("files".into(), files.collect::<Vec<Value>>().into());
     let decisions = detail.decisions.iter().map(decision_json);
     object.insert("decisions".into(), decisions.collect::<Vec<Value>>().into());
     object
@@ -298,6 +301,9 @@ fn print_detail(out: &mut impl io::Write, detail: &TaskDetail) -> io::Result<()>
     }
     for sighting in &detail.sightings {
         writeln!(out, "path     {}", escape_path(&sighting.path))?;
+    }
+    for name in &detail.files {
+        writeln!(out, "file     {}", escape_path(name))?;
     }
     for policy in &detail.policies {
         writeln!(
@@ -413,6 +419,7 @@ fn outcome_json(item: ItemId, decision: &Decision, outcome: &DecisionOutcome) ->
         DecisionOutcome::AlreadyDecided(past) => ("already_decided", decision_json(past)),
         DecisionOutcome::Leased(lease) => ("leased_by", lease.reviewer.as_str().into()),
         DecisionOutcome::Superseded => ("superseded", true.into()),
+        DecisionOutcome::NothingToRemove => ("nothing_to_remove", true.into()),
     };
     object[key] = why;
     object
@@ -437,6 +444,11 @@ fn in_words(action: Action, outcome: &DecisionOutcome) -> String {
         DecisionOutcome::Superseded => {
             "not recorded: its task was closed meanwhile, because the file was replaced or could be \
              read after all, or no policy flags it any more"
+                .to_owned()
+        }
+        DecisionOutcome::NothingToRemove => {
+            "not recorded: modtool removes no files that it did not judge; delete them yourself, \
+             then approve"
                 .to_owned()
         }
     }

@@ -11,12 +11,14 @@ use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_path};
 use crate::moderation::measure::estimated_recall;
 use crate::moderation::{
-    PolicyHash, PolicyStats, QueueCounts, RecallEstimate, ReviewStats, Sample, ScoreHistogram,
+    FileKind, PolicyHash, PolicyStats, QueueCounts, RecallEstimate, ReviewStats, Sample,
+    ScoreHistogram,
 };
 use crate::store::{HookCounts, WatcherBeat};
 
 use super::clock::{ago, day_start, days_back, local_day, now, rfc3339, span};
 use super::output::{json_line, number, path_json, table};
+use super::progress::not_judged;
 use super::{status, workspace};
 
 /// Tell how the queue, the reviewers and the policies do
@@ -36,6 +38,8 @@ struct Numbers {
     stats: ReviewStats,
     histograms: Vec<ScoreHistogram>,
     watchers: Vec<WatcherBeat>,
+    /// Files that are not judged, by kind.
+    media: Vec<(FileKind, u64)>,
     recall: Recall,
     /// Hooks that something waits for or was given up for.
     hooks: Vec<HookCounts>,
@@ -61,6 +65,7 @@ pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<Exi
         stats: store.review_stats(&days_back(args.days), now()).await?,
         histograms: store.score_histograms(&fingerprint, &versions).await?,
         watchers: store.watcher_beats().await?,
+        media: store.media_counts().await?,
         recall: {
             let (found, samples) = store.recall_samples().await?;
             let estimate = estimated_recall(found, &samples);
@@ -82,7 +87,7 @@ pub(super) async fn run(args: &StatsArgs, config: &Config) -> anyhow::Result<Exi
 }
 
 fn in_json(numbers: &Numbers) -> Value {
-    let Numbers { counts, stats, histograms, watchers, recall, hooks } = numbers;
+    let Numbers { counts, stats, histograms, watchers, media, recall, hooks } = numbers;
     let histogram = |histogram: &ScoreHistogram| {
         json!({
             "policy": histogram.policy.as_str(),
@@ -133,6 +138,7 @@ fn in_json(numbers: &Numbers) -> Value {
         })).collect::<Value>(),
         "policies": stats.policies.iter().map(policy).collect::<Value>(),
         "scores": histograms.iter().map(histogram).collect::<Value>(),
+        "not_judged": status::media_json(media),
         "watchers": watchers.iter().map(watcher).collect::<Value>(),
         "recall": recall_json(recall),
         "hooks": hooks.iter().map(|hook| json!({
@@ -187,7 +193,7 @@ fn recall_in_words(recall: &Recall) -> String {
 }
 
 fn print(numbers: &Numbers) -> io::Result<()> {
-    let Numbers { counts, stats, histograms, watchers, recall, hooks } = numbers;
+    let Numbers { counts, stats, histograms, watchers, media, recall, hooks } = numbers;
     let mut out = io::stdout().lock();
     let oldest = counts.oldest.map(|at| format!(", the oldest from {}", ago(at)));
     writeln!(
@@ -199,6 +205,9 @@ fn print(numbers: &Numbers) -> io::Result<()> {
         oldest.unwrap_or_default(),
         counts.decided_today
     )?;
+    if let Some(unjudged) = not_judged(media) {
+        writeln!(out, "{unjudged}")?;
+    }
     writeln!(out)?;
     let days: Vec<_> = stats
         .days

@@ -11,12 +11,13 @@ use crate::cli::OutputFormat;
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::escape::{escape, escape_path};
-use crate::moderation::{QueueCounts, Timestamp};
+use crate::moderation::{FileKind, QueueCounts, Timestamp};
 use crate::store::WatcherBeat;
 
 use super::clock::{ago, day_start, now, rfc3339, span};
 use super::ground::{self, ForeignOwned};
 use super::output::{json_line, number, path_json, table};
+use super::progress::not_judged;
 use super::workspace;
 
 /// A watcher beats every two seconds; a machine under load may miss a few.
@@ -85,11 +86,13 @@ impl Health {
 }
 
 pub(super) async fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<ExitCode> {
-    let (beats, counts) = if config.database().exists() {
+    let (beats, counts, media) = if config.database().exists() {
         let store = workspace::existing_store(config).await?;
-        (store.watcher_beats().await?, store.queue_counts(day_start()).await?)
+        let (beats, counts) =
+            (store.watcher_beats().await?, store.queue_counts(day_start()).await?);
+        (beats, counts, store.media_counts().await?)
     } else {
-        (Vec::new(), QueueCounts::default())
+        (Vec::new(), QueueCounts::default(), Vec::new())
     };
     let watchers: Vec<(Health, WatcherBeat)> =
         beats.into_iter().map(|beat| (Health::of(&beat), beat)).collect();
@@ -98,9 +101,14 @@ pub(super) async fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<Ex
     let live = is_live(&watchers);
     let healthy = is_healthy(&watchers, alarm_ms) && foreign.is_none();
     match args.format {
-        OutputFormat::Json => print_json(healthy, live, counts, &watchers, foreign.as_ref())?,
+        OutputFormat::Json => {
+            print_json(healthy, live, (counts, &media), &watchers, foreign.as_ref())?
+        }
         OutputFormat::Table => {
             print_table(counts, &watchers, alarm_ms)?;
+            if let Some(unjudged) = not_judged(&media) {
+                writeln!(io::stdout(), "{unjudged}")?;
+            }
             if let Some(foreign) = &foreign {
                 print_foreign(foreign)?;
             }
@@ -131,7 +139,7 @@ fn is_healthy(watchers: &[(Health, WatcherBeat)], alarm_ms: u64) -> bool {
 fn print_json(
     healthy: bool,
     live: bool,
-    counts: QueueCounts,
+    (counts, media): (QueueCounts, &[(FileKind, u64)]),
     watchers: &[(Health, WatcherBeat)],
     foreign: Option<&ForeignOwned>,
 ) -> io::Result<()> {
@@ -169,6 +177,7 @@ fn print_json(
             "decided_today": counts.decided_today,
             "oldest": counts.oldest.map(rfc3339),
         },
+        "not_judged": media_json(media),
         "watchers": watchers.iter().map(watcher).collect::<Value>(),
         "foreign_owned": foreign.map_or(&[][..], |foreign| &foreign.paths[..])
             .iter()
@@ -176,6 +185,12 @@ fn print_json(
             .collect::<Value>(),
     });
     json_line(&mut io::stdout().lock(), &status)
+}
+
+/// `{"video": 2, "pdf": 1}`: how many files of each kind are not judged.
+pub(super) fn media_json(media: &[(FileKind, u64)]) -> Value {
+    let count = |(kind, files): &(FileKind, u64)| (kind.as_str().to_owned(), Value::from(*files));
+    media.iter().map(count).collect()
 }
 
 fn print_foreign(foreign: &ForeignOwned) -> io::Result<()> {

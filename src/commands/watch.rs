@@ -1,5 +1,6 @@
 //! `modtool watch`: judge what is in a folder, and what comes.
 
+use std::collections::BTreeSet;
 use std::io::Write as _;
 use std::path::PathBuf;
 use std::sync::atomic::Ordering::Relaxed;
@@ -13,11 +14,11 @@ use tokio::sync::oneshot;
 use tracing::{info, warn};
 
 use crate::cli::OutputFormat;
-use crate::config::Config;
+use crate::config::{Config, MediaConfig, Unjudged};
 use crate::exit_code::ExitCode;
 use crate::files::{Excluded, Roots};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{JudgedWith, Timestamp};
+use crate::moderation::{FileKind, JudgedWith, Timestamp};
 use crate::pipeline::{
     self, Actor, Judging, Monitor, OnVerdict, PipelineError, RecheckPace, SettleTimes, Source,
     Stages, WatchTimes, Watching,
@@ -151,6 +152,20 @@ fn excluded(config: &Config) -> Excluded {
     }
 }
 
+/// The kinds of files that are not judged and that a person is told of. Links always: what they
+/// lead to may be served.
+fn told(config: &Config) -> BTreeSet<FileKind> {
+    let MediaConfig { video, documents, other } = config.media;
+    let kinds = [
+        (FileKind::Video, video),
+        (FileKind::Pdf, documents),
+        (FileKind::Document, documents),
+        (FileKind::Other, other),
+        (FileKind::Link, Unjudged::Review),
+    ];
+    kinds.into_iter().filter(|(_, done)| *done == Unjudged::Review).map(|(kind, _)| kind).collect()
+}
+
 /// What `watch` and `scan` share: everything opened, ready to run the pipeline once.
 pub(super) struct Run {
     pub(super) monitor: Arc<Monitor>,
@@ -211,6 +226,7 @@ impl Run {
             batch: config.engine.batch,
             roots,
             excluded: excluded(&config),
+            told: told(&config),
             monitor: Arc::clone(&monitor),
             on_verdict: on_verdict(format, &card),
         };

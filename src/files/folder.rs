@@ -87,6 +87,17 @@ impl Stat {
         }
     }
 
+    /// A file of which nothing can be told.
+    pub(super) const UNKNOWN: Self = Self {
+        kind: Kind::File,
+        identity: Identity { device: 0, inode: 0 },
+        file: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
+        owner: 0,
+        group: 0,
+        mode: 0,
+        links: 0,
+    };
+
     /// What an open file is.
     ///
     /// # Errors

@@ -10,6 +10,7 @@ use std::sync::Arc;
 use crate::moderation::Sighting;
 
 use super::folder::{Folder, Kind, Stat};
+use super::read::plain_words;
 use super::roots::{Root, Roots};
 use super::walk::{Excluded, Found, walk};
 
@@ -29,6 +30,8 @@ pub struct NamedFile {
     pub sighting: Sighting,
     /// Whether it was named itself.
     pub itself: bool,
+    /// Why it can't be read, where that is known: a folder that can't be listed, a link.
+    pub unread: Option<String>,
 }
 
 impl Named {
@@ -44,19 +47,28 @@ impl Named {
 
     fn below(&self, path: &Path) -> Vec<NamedFile> {
         if let Ok(root) = self.hold(path) {
-            let file = |found| match found {
-                Found::File(file, _) => Some(NamedFile {
-                    sighting: Sighting { path: file, root: path.to_owned() },
-                    itself: false,
-                }),
-                _ => None,
+            let file = |found| {
+                let (file, unread) = match found {
+                    Found::File(file, _) => (file, None),
+                    Found::Link(link, _) => (link, Some("links are not followed".to_owned())),
+                    Found::Unreadable(folder, error) => (folder, Some(plain_words(&error))),
+                    Found::Folder(_) | Found::Special(_) => return None,
+                };
+                let sighting = Sighting { path: file, root: path.to_owned() };
+                Some(NamedFile { sighting, itself: false, unread })
             };
-            return walk(root, PathBuf::new(), Excluded::default()).filter_map(file).collect();
+            // What lies in several of the folders belongs to the innermost.
+            let inner = |named: &&PathBuf| named.as_path() != path && named.starts_with(path);
+            let inner = self.paths.iter().filter(inner).cloned();
+            let inner = inner.filter(|named| named.is_dir());
+            let excluded = Excluded::default().and(inner);
+            return walk(root, PathBuf::new(), excluded).filter_map(file).collect();
         }
         let root = path.parent().unwrap_or(path).to_owned();
         // A folder that can't be reached shows when the file is opened.
         let _ = self.hold(&root);
-        vec![NamedFile { sighting: Sighting { path: path.to_owned(), root }, itself: true }]
+        let sighting = Sighting { path: path.to_owned(), root };
+        vec![NamedFile { sighting, itself: true, unread: None }]
     }
 
     /// Opens a folder that was named, and holds it under the name that it was given.

@@ -12,8 +12,8 @@ use crate::moderation::{FileStat, ItemId, Sighting};
 use super::folder::{Entry, Kind, Stat};
 use super::roots::{Roots, is_starved};
 
-/// So many of the first bytes say whether a file is a picture.
-const FIRST: u64 = 64;
+/// So many of the first bytes say what a file is.
+const FIRST: u64 = 1024;
 
 /// No more than this is read of a file, 4 GiB: about four seconds of hashing. What is larger than
 /// the limit for pictures is hashed so far, because people remove by hash.
@@ -72,7 +72,7 @@ pub enum Reading {
 
 impl Roots {
     /// Reads the file that was seen, of at most `limit` bytes. `is_picture` decides by the first
-    /// bytes (at most 64) whether the rest is read at all.
+    /// bytes (at most 1,024) whether the rest is read at all.
     pub fn read(
         &self,
         sighting: &Sighting,
@@ -86,7 +86,8 @@ impl Roots {
                 Ok(reading) => reading,
                 Err(error) => failed(&error, Some(stat)),
             },
-            Err(error) => failed(&error, self.stat(sighting).ok().flatten()),
+            // Where nothing can be looked at either, something may be there all the same.
+            Err(error) => failed(&error, self.stat(sighting).unwrap_or(Some(Stat::UNKNOWN))),
         }
     }
 }

@@ -35,6 +35,13 @@ impl Excluded {
         Self(vec![folder])
     }
 
+    /// These, and folders that others see to.
+    #[must_use]
+    pub fn and(mut self, folders: impl IntoIterator<Item = PathBuf>) -> Self {
+        self.0.extend(folders);
+        self
+    }
+
     /// Whether the path is one of them, or lies below one.
     pub fn contains(&self, path: &Path) -> bool {
         self.0.iter().any(|own| path.starts_with(own))
@@ -48,7 +55,9 @@ pub enum Found {
     File(PathBuf, Stat),
     /// A folder that is not walked into ([`walk_one`]).
     Folder(PathBuf),
-    /// A link, pipe, socket or device: never opened.
+    /// A symbolic link: never followed.
+    Link(PathBuf, Stat),
+    /// A pipe, socket or device: never opened.
     Special(PathBuf),
     /// A folder (or an entry) that could not be read.
     Unreadable(PathBuf, io::Error),
@@ -124,6 +133,7 @@ impl Iterator for Walk {
                     Depth::All => here.deeper.push(below),
                 },
                 Ok(Some(stat)) if stat.kind == Kind::File => return Some(Found::File(path, stat)),
+                Ok(Some(stat)) if stat.kind == Kind::Link => return Some(Found::Link(path, stat)),
                 Ok(Some(_)) => return Some(Found::Special(path)),
                 // It went away since its name was read.
                 Ok(None) => {}
@@ -175,8 +185,8 @@ mod tests {
             files(dir.path(), &Excluded::default()),
             ["z.png", "a/deep/er/x.png", "b/1.png", "b/2.png"]
         );
-        let special = |found: &Found| matches!(found, Found::Special(_));
-        assert_eq!(walked(dir.path(), &Excluded::default()).filter(special).count(), 2);
+        let link = |found: &Found| matches!(found, Found::Link(..));
+        assert_eq!(walked(dir.path(), &Excluded::default()).filter(link).count(), 2);
     }
 
     #[test]

@@ -297,6 +297,8 @@ pub struct TaskDetail {
     pub decisions: Vec<PastDecision>,
     /// What it is a twin of, the likest first; empty for a sample, which is decided blindly.
     pub twins: Vec<BankTwin>,
+    /// Names of the first files that the row stands for, where it stands for several in a folder.
+    pub files: Vec<PathBuf>,
 }
 
 /// What is known about an item that a search found.
@@ -343,6 +345,8 @@ pub enum DecisionOutcome {
     /// The task was closed without a decision: its file was replaced or could be read after all, or
     /// no policy flags it any more.
     Superseded,
+    /// The row stands for files of a folder that modtool did not judge, and removes none of them.
+    NothingToRemove,
 }
 
 /// What came of trying to take a decision back.

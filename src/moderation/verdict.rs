@@ -49,6 +49,8 @@ pub enum Reason {
     Unreadable(String),
     /// The bytes could not be judged as a picture; the text says why.
     Undecodable(String),
+    /// Files in a folder that are no pictures and may show some; the text says how many of what.
+    Unjudged(String),
 }
 
 impl Reason {
@@ -61,6 +63,7 @@ impl Reason {
         match text.split_once(": ") {
             Some(("unreadable", why)) => Self::Unreadable(why.to_owned()),
             Some(("undecodable", why)) => Self::Undecodable(why.to_owned()),
+            Some(("unjudged", what)) => Self::Unjudged(what.to_owned()),
             Some(("not_armed", why)) => Self::NotArmed(why.to_owned()),
             Some(("like_removed", twin)) => Self::LikeRemoved(twin.to_owned()),
             Some(("inherited", twin)) => Self::Inherited(twin.to_owned()),
@@ -86,7 +89,7 @@ impl Reason {
 
     /// Whether nothing could be scored.
     pub fn is_unjudged(&self) -> bool {
-        matches!(self, Self::Unreadable(_) | Self::Undecodable(_))
+        matches!(self, Self::Unreadable(_) | Self::Undecodable(_) | Self::Unjudged(_))
     }
 }
 
@@ -106,6 +109,7 @@ impl fmt::Display for Reason {
             Self::Doubtful(doubt) => f.write_str(doubt.words()),
             Self::Unreadable(why) => write!(f, "unreadable: {why}"),
             Self::Undecodable(why) => write!(f, "undecodable: {why}"),
+            Self::Unjudged(what) => write!(f, "unjudged: {what}"),
         }
     }
 }
@@ -349,6 +353,7 @@ mod tests {
             Reason::Doubtful(Doubt::Frames),
             Reason::Unreadable("permission denied".into()),
             Reason::Undecodable("the file is empty".into()),
+            Reason::Unjudged("3 videos".into()),
         ] {
             assert_eq!(Reason::parse(&reason.to_string()), reason);
         }

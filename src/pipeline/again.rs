@@ -18,6 +18,7 @@ use crate::store::StoreError;
 use super::Stop;
 use super::reconcile::Scanner;
 use super::settle::{Candidate, Hint};
+use super::sweep::root_of;
 
 /// So many sightings are asked for at once.
 const PAGE: u32 = 256;
@@ -45,8 +46,12 @@ pub(super) async fn judge_again(
         let page = store.judged_otherwise(now, roots, before, PAGE).await?;
         let Some((last, _)) = page.last() else { break };
         before = *last;
-        for (_, sighting) in page {
+        for (_, mut sighting) in page {
             left = left.saturating_sub(1);
+            // Its root may be another one by now.
+            if let Some(root) = root_of(roots, &sighting.path) {
+                root.clone_into(&mut sighting.root);
+            }
             // What went away since stays judged as it was.
             let owner = match scanner.roots.stat(&sighting) {
                 Ok(Some(stat)) if stat.kind == Kind::File => stat.owner,

@@ -1,12 +1,12 @@
 //! How a run is doing, for whoever wants to show it: plain counters, shared by all stages.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use crate::moderation::Timestamp;
+use crate::moderation::{FileKind, Timestamp};
 
 /// Counters of one run. All of them only ever grow, but for what is in hand.
 #[derive(Debug, Default)]
@@ -25,10 +25,12 @@ pub struct Monitor {
     pub unjudged: AtomicU64,
     /// Pictures judged by another model that are still to be judged by the one in use.
     pub again: AtomicU64,
-    /// Links, pipes and the like, at the last full scan.
+    /// Pipes and the like, at the last full scan.
     pub(super) special: AtomicU64,
-    /// Files that are pictures neither by name nor by content.
+    /// Files that are pictures neither by name nor by content, nor any other kind that is counted.
     pub(super) no_pictures: AtomicU64,
+    /// Films, documents and links at the last full scan.
+    media: Mutex<BTreeMap<FileKind, u64>>,
     /// Files that were judged before and have not changed, at the last full scan.
     pub unchanged: AtomicU64,
     /// Of these, how many are neither allowed nor approved by a person.
@@ -80,7 +82,16 @@ impl Monitor {
         in_hand.at_model.remove(path);
     }
 
-    /// Files and links that were skipped because they are no pictures.
+    /// How many films, documents and links there were at the last full scan, by kind.
+    pub fn media(&self) -> BTreeMap<FileKind, u64> {
+        lock(&self.media).clone()
+    }
+
+    pub(super) fn set_media(&self, counted: BTreeMap<FileKind, u64>) {
+        *lock(&self.media) = counted;
+    }
+
+    /// Files that were skipped because they are no pictures.
     pub fn skipped(&self) -> u64 {
         self.special.load(Ordering::Relaxed) + self.no_pictures.load(Ordering::Relaxed)
     }

@@ -8,10 +8,10 @@ use tokio::sync::mpsc;
 
 use crate::files::{Kind, Named, NamedFile, Reading, Roots};
 use crate::moderation::{
-    Classifier, FileStat, ItemId, Reason, Recipe, Sighting, Uploader, Verdict,
+    Classifier, FileKind, FileStat, ItemId, Reason, Recipe, Sighting, Uploader, Verdict,
 };
 use crate::store::Judged;
-use crate::vision::decode::{self, has_picture_extension, sniff};
+use crate::vision::decode::{self, has_picture_extension, kind_of};
 use crate::vision::{DecoderPool, Encoder, VisionError};
 
 use super::embed::judge;
@@ -54,7 +54,15 @@ pub fn judge_named(
     };
     let batch = batch * encoder.lanes();
     let mut waiting = Vec::with_capacity(batch);
-    for NamedFile { sighting, itself } in files {
+    for NamedFile { sighting, itself, unread } in files {
+        if let Some(why) = unread {
+            judge(encoder, classifiers, std::mem::take(&mut waiting), &monitor)
+                .into_iter()
+                .for_each(&mut take);
+            let recipe = decode::unjudged(decoders.limits());
+            take(unjudged(sighting, &Reading::Gone, Reason::Unreadable(why), recipe));
+            continue;
+        }
         // Files that are named together are put down to their folder.
         let uploader = Uploader::top_folder(&sighting)
             .map_or_else(|| Uploader::near(&sighting.path), Uploader::Folder);
@@ -80,14 +88,17 @@ pub fn judge_named(
 
 /// The named files, and below named folders the pictures and what can't be read, in order.
 pub fn pictures_named(named: &Named) -> impl Iterator<Item = NamedFile> {
-    named.files().filter(|file| file.itself || may_be_picture(&file.sighting, &named.roots))
+    let worth_a_look = |file: &NamedFile| {
+        file.itself || file.unread.is_some() || may_be_picture(&file.sighting, &named.roots)
+    };
+    named.files().filter(worth_a_look)
 }
 
 /// By its name or its first bytes.
 fn may_be_picture(sighting: &Sighting, roots: &Roots) -> bool {
     let known = Cell::new(has_picture_extension(&sighting.path));
     let look = |first: &[u8]| {
-        known.set(known.get() || sniff(first).is_some());
+        known.set(kind_of(&sighting.path, first) == FileKind::Picture);
         // That is all there is to be read.
         false
     };
@@ -108,8 +119,12 @@ fn refused(sighting: Sighting, roots: &Roots, recipe: Recipe) -> Judged {
             "neither its name nor its first bytes say that it is a picture".into(),
         ),
     };
+    unjudged(sighting, &reading, why, recipe)
+}
+
+fn unjudged(sighting: Sighting, reading: &Reading, why: Reason, recipe: Recipe) -> Judged {
     Judged {
-        item: item_of(&sighting, &reading),
+        item: item_of(&sighting, reading),
         bytes: 0,
         stat: FileStat { size: 0, mtime_ns: 0, ctime_ns: 0, inode: 0 },
         facts: None,

@@ -1,5 +1,6 @@
 //! Reads, hashes and decodes: from a settled path to pixels at the model's size.
 
+use std::cell::Cell;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -11,7 +12,7 @@ use tracing::error;
 use crate::files::{Identity, Reading, Roots, Stat, TEMPORARY};
 use crate::moderation::escape::escape_path;
 use crate::moderation::{
-    Embedding, FileStat, ItemId, JudgedWith, Reason, Recipe, Sighting, Uploader,
+    Embedding, FileKind, FileStat, ItemId, JudgedWith, Reason, Recipe, Sighting, Uploader,
 };
 use crate::store::{PictureFacts, Store};
 use crate::vision::decode::{self, Flaw, Views};
@@ -85,9 +86,12 @@ impl Preparer {
     /// `None` when there is nothing to judge: the settling stage has been told.
     pub(super) fn prepare(&self, settled: Settled, uploader: &Uploader) -> Option<Prepared> {
         let Settled { sighting, stat: settled_as, rest, .. } = settled;
-        let named = decode::has_picture_extension(&sighting.path);
         let limit = self.decoders.limits().file_bytes;
-        let is_picture = |first: &[u8]| named || decode::sniff(first).is_some();
+        let kind = Cell::new(FileKind::Picture);
+        let is_picture = |first: &[u8]| {
+            kind.set(decode::kind_of(&sighting.path, first));
+            kind.get() == FileKind::Picture
+        };
         let reading = match self.reading(&sighting, limit, is_picture)? {
             Reading::Changed { item, bytes, mut stat } if rest != Rest::Resting => {
                 // The file may never have held these bytes: no later scan takes it for judged.
@@ -131,7 +135,9 @@ impl Preparer {
             }
             Reading::NoPicture { stat } => {
                 // As it was when it was looked at: whatever took its place since is news.
-                if self.no_pictures.insert(&sighting.path, stat.file) {
+                if self.no_pictures.insert(&sighting.path, stat.file, kind.get())
+                    && kind.get() == FileKind::Other
+                {
                     count(&self.monitor.no_pictures);
                 }
                 count(&self.monitor.passed);

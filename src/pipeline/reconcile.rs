@@ -1,7 +1,7 @@
 //! Compares a folder with the store and hands on what was not judged yet, or has changed.
 
 use std::cell::Cell;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::{BuildHasher as _, RandomState};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -15,11 +15,12 @@ use tracing::error;
 
 use crate::files::{Excluded, Found, Reading, Roots, walk, walk_one};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{FileStat, ItemId, JudgedWith, Recipe, Sighting, Uploader};
+use crate::moderation::{FileKind, FileStat, ItemId, JudgedWith, Recipe, Sighting, Uploader};
 use crate::store::{Standing, Store, StoreError};
-use crate::vision::decode::{has_picture_extension, sniff};
+use crate::vision::decode::{has_picture_extension, kind_of};
 
 use super::fair::{FairQueue, Queues};
+use super::media::InFolder;
 use super::monitor::{Monitor, count};
 use super::places::{Place, Places};
 use super::prepare::Prepared;
@@ -40,22 +41,22 @@ const STARVED: Duration = Duration::from_secs(1);
 const MOST_KNOWN: usize = 1 << 21;
 
 /// Files that turned out to be no pictures, so that a rescan does not open them again.
-/// Sixteen bytes a file: the hashes of path and stat.
+/// A few bytes a file: the hashes of path and stat, and what it is.
 #[derive(Debug, Default)]
 pub(super) struct NoPictures {
     hasher: RandomState,
-    known: Mutex<HashMap<u64, u64>>,
+    known: Mutex<HashMap<u64, (u64, FileKind)>>,
 }
 
 impl NoPictures {
     /// Answers whether the path is not known yet.
-    pub(super) fn insert(&self, path: &Path, stat: FileStat) -> bool {
+    pub(super) fn insert(&self, path: &Path, stat: FileStat, kind: FileKind) -> bool {
         let (path, stat) = (self.hasher.hash_one(path), self.hasher.hash_one(stat));
         let mut known = self.known();
         if known.len() >= MOST_KNOWN {
             known.clear();
         }
-        known.insert(path, stat).is_none()
+        known.insert(path, (stat, kind)).is_none()
     }
 
     /// Forgets everything: what was written through a shared mapping may have the same stat and be
@@ -64,12 +65,13 @@ impl NoPictures {
         self.known().clear();
     }
 
-    fn contains(&self, path: &Path, stat: FileStat) -> bool {
-        let known = self.known().get(&self.hasher.hash_one(path)).copied();
-        known == Some(self.hasher.hash_one(stat))
+    /// What it is, if it is known and unchanged.
+    fn kind(&self, path: &Path, stat: FileStat) -> Option<FileKind> {
+        let (known, kind) = self.known().get(&self.hasher.hash_one(path)).copied()?;
+        (known == self.hasher.hash_one(stat)).then_some(kind)
     }
 
-    fn known(&self) -> MutexGuard<'_, HashMap<u64, u64>> {
+    fn known(&self) -> MutexGuard<'_, HashMap<u64, (u64, FileKind)>> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -92,8 +94,12 @@ pub(super) struct Scanner {
     /// The recipe of what could not be judged.
     pub unjudged: Recipe,
     pub roots: Arc<Roots>,
+    /// The roots' paths: what lies in several belongs to the innermost.
+    pub paths: Arc<[PathBuf]>,
     pub trust: Trust,
     pub excluded: Excluded,
+    /// What is not judged and is put before a person all the same.
+    pub told: Arc<BTreeSet<FileKind>>,
     pub no_pictures: Arc<NoPictures>,
     pub candidates: mpsc::UnboundedSender<Candidate>,
     pub places: Arc<Places>,
@@ -158,8 +164,10 @@ impl Drop for Parked<'_> {
 /// What one scan came upon.
 #[derive(Debug, Default)]
 pub(super) struct Scanned {
-    /// Links, pipes and the like.
+    /// Pipes and the like.
     pub special: u64,
+    /// Files that are never judged, by folder and kind.
+    pub folders: BTreeMap<(PathBuf, FileKind), InFolder>,
     /// Judged before, and the same since.
     pub unchanged: u64,
     /// Of these, how many are neither allowed nor approved by a person.
@@ -203,7 +211,7 @@ impl Scanner {
             // It went away; the look at the roots says so.
             return Ok(Scanned::default());
         };
-        let excluded = self.excluded.clone();
+        let excluded = self.excluded_of(&part.root);
         let mut walk = match part.extent {
             Extent::Everything => walk(held, below, excluded),
             Extent::FilesAlone => walk_one(held, below, excluded),
@@ -231,7 +239,16 @@ impl Scanner {
         }
         drop(found_in);
         walking.await.unwrap_or_else(resume);
+        if wanted && !scanned.starved {
+            self.tell_unjudged(part, &mut scanned).await?;
+        }
         Ok(scanned)
+    }
+
+    /// What is not looked at below a root: our own files, and roots of their own.
+    fn excluded_of(&self, root: &Path) -> Excluded {
+        let inner = |path: &&PathBuf| path.as_path() != root && path.starts_with(root);
+        self.excluded.clone().and(self.paths.iter().filter(inner).cloned())
     }
 
     /// Answers what is to be judged, with whose it is.
@@ -245,13 +262,17 @@ impl Scanner {
         let (mut files, mut owners) = (Vec::new(), Vec::new());
         for found in batch {
             match found {
-                Found::File(path, stat) if self.no_pictures.contains(&path, stat.file) => {
-                    count(&self.monitor.passed);
-                }
-                Found::File(path, stat) => {
-                    files.push((path, stat.file));
-                    owners.push(stat.owner);
-                }
+                Found::File(path, stat) => match self.no_pictures.kind(&path, stat.file) {
+                    Some(kind) => {
+                        count(&self.monitor.passed);
+                        self.note(kind, &path, stat.file, scanned);
+                    }
+                    None => {
+                        files.push((path, stat.file));
+                        owners.push(stat.owner);
+                    }
+                },
+                Found::Link(path, stat) => self.note(FileKind::Link, &path, stat.file, scanned),
                 // Nobody scans it only while the run is being stopped.
                 Found::Folder(path) => drop(folders.send(path)),
                 Found::Special(_) => scanned.special += 1,
@@ -265,7 +286,7 @@ impl Scanner {
             self.read_allowed(&part.root, &files, &mut standing).await?;
         }
         let (mut new, mut nameless) = (Vec::new(), Vec::new());
-        for (((path, _), owner), standing) in files.into_iter().zip(owners).zip(standing) {
+        for (((path, stat), owner), standing) in files.into_iter().zip(owners).zip(standing) {
             if standing != Standing::New {
                 count(&self.monitor.passed);
                 scanned.unchanged += 1;
@@ -274,16 +295,29 @@ impl Scanner {
             }
             let sighting = Sighting { path, root: part.root.clone() };
             let named = has_picture_extension(&sighting.path);
-            let one = (Uploader::of(&sighting, owner), sighting);
-            if named { new.push(one) } else { nameless.push(one) }
+            let uploader = Uploader::of(&sighting, owner);
+            if named {
+                new.push((uploader, sighting));
+            } else {
+                nameless.push((uploader, sighting, stat));
+            }
         }
         if !nameless.is_empty() {
             let looker = self.clone();
             let looking = tokio::task::spawn_blocking(move || {
-                nameless.retain(|(_, sighting)| looker.may_be_picture(sighting));
-                nameless
+                let look = |(uploader, sighting, stat)| {
+                    let kind = looker.kind_at(&sighting)?;
+                    Some((kind, uploader, sighting, stat))
+                };
+                nameless.into_iter().filter_map(look).collect::<Vec<_>>()
             });
-            new.extend(looking.await.unwrap_or_else(resume));
+            for (kind, uploader, sighting, stat) in looking.await.unwrap_or_else(resume) {
+                if kind == FileKind::Picture {
+                    new.push((uploader, sighting));
+                } else {
+                    self.note(kind, &sighting.path, stat, scanned);
+                }
+            }
         }
         Ok(new)
     }
@@ -328,28 +362,34 @@ impl Scanner {
         Ok(())
     }
 
-    /// By its name, or its first bytes; what is no picture is remembered. A file that can't be
-    /// read might be one.
-    pub(super) fn may_be_picture(&self, sighting: &Sighting) -> bool {
+    /// What a file is, by its name or its first bytes; `None` when it is gone. What is no picture
+    /// is remembered. A file that can't be read might be one.
+    pub(super) fn kind_at(&self, sighting: &Sighting) -> Option<FileKind> {
         if has_picture_extension(&sighting.path) {
-            return true;
+            return Some(FileKind::Picture);
         }
-        let known = Cell::new(false);
+        let kind = Cell::new(FileKind::Picture);
         let look = |first: &[u8]| {
-            known.set(sniff(first).is_some());
+            kind.set(kind_of(&sighting.path, first));
             // That is all there is to be read.
             false
         };
         match self.roots.read(sighting, 0, look) {
-            Reading::NoPicture { stat } if !known.get() => {
-                if self.no_pictures.insert(&sighting.path, stat.file) {
-                    count(&self.monitor.no_pictures);
-                    count(&self.monitor.passed);
-                }
-                false
+            Reading::NoPicture { stat } if kind.get() != FileKind::Picture => {
+                self.remember(&sighting.path, stat.file, kind.get());
+                Some(kind.get())
             }
-            Reading::Gone => false,
-            _ => true,
+            Reading::Gone => None,
+            _ => Some(FileKind::Picture),
+        }
+    }
+
+    fn remember(&self, path: &Path, stat: FileStat, kind: FileKind) {
+        if self.no_pictures.insert(path, stat, kind) {
+            count(&self.monitor.passed);
+            if kind == FileKind::Other {
+                count(&self.monitor.no_pictures);
+            }
         }
     }
 
@@ -402,7 +442,10 @@ impl Scanner {
     /// Counts the files below the roots, so that progress can say how much is left.
     pub(super) fn count_files(&self, roots: &[PathBuf]) {
         let held = roots.iter().filter_map(|root| self.roots.root(root).ok());
-        let found = held.flat_map(|root| walk(root, PathBuf::new(), self.excluded.clone()));
+        let found = held.flat_map(|root| {
+            let excluded = self.excluded_of(&root.path);
+            walk(root, PathBuf::new(), excluded)
+        });
         for _ in found.filter(|found| matches!(found, Found::File(..))) {
             count(&self.monitor.total);
         }

@@ -6,8 +6,9 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 use tracing::{debug, error, info, warn};
 
+use crate::files::Roots;
 use crate::moderation::escape::{escape, escape_path};
-use crate::moderation::{Outcome, Reason};
+use crate::moderation::{Outcome, Reason, Sighting};
 use crate::store::{Judged, Recorded, Store, StoreError};
 
 use super::embed::Rules;
@@ -18,9 +19,13 @@ use super::{OnVerdict, Stop};
 /// So many verdicts share one transaction: a write to the disk each would cost more than judging.
 const BATCH: usize = 64;
 
+/// So many other places of known bytes are looked at.
+const MOST_NAMES: u32 = 8;
+
 /// What writing down needs.
 pub(super) struct Recorder {
     pub store: Arc<Store>,
+    pub roots: Arc<Roots>,
     pub rules: Arc<Rules>,
     pub monitor: Arc<Monitor>,
     pub on_verdict: OnVerdict,
@@ -35,12 +40,32 @@ impl Recorder {
         let mut batch = Vec::with_capacity(BATCH);
         while judged.recv_many(&mut batch, BATCH).await > 0 {
             let recorded = self.write(&batch).await?;
+            self.leave_old_names(&batch, &recorded).await?;
             for (one, recorded) in batch.drain(..).zip(recorded) {
                 tell(&one, &recorded);
                 self.tally(&one, &recorded);
                 (self.on_verdict)(&one, &recorded);
                 // Closed only when the settling stage has ended, which then needs no news.
                 let _ = self.feedback.send(Feedback::Done(one.sighting.path));
+            }
+        }
+        Ok(())
+    }
+
+    /// Known bytes at a new place may be a file that was renamed: what is gone from its old place is
+    /// named by the new one.
+    async fn leave_old_names(
+        &self,
+        batch: &[Judged],
+        recorded: &[Recorded],
+    ) -> Result<(), StoreError> {
+        let known = |(_, recorded): &(&Judged, &Recorded)| !recorded.new_item && !recorded.repeat;
+        for (one, _) in batch.iter().zip(recorded).filter(known) {
+            let path = &one.sighting.path;
+            for other in self.store.other_sightings(one.item, path, MOST_NAMES).await? {
+                if is_gone(&self.roots, &other) {
+                    self.store.leave(&other.path, now()).await?;
+                }
             }
         }
         Ok(())
@@ -72,6 +97,11 @@ impl Recorder {
             count(&self.monitor.unjudged);
         }
     }
+}
+
+/// Whether nothing is there any more, in a root that is there.
+pub(super) fn is_gone(roots: &Roots, sighting: &Sighting) -> bool {
+    roots.is_there(&sighting.root) && matches!(roots.stat(sighting), Ok(None))
 }
 
 /// One line a verdict; everything that an uploader chose is escaped. The same bytes written again

@@ -19,6 +19,9 @@ use super::reconcile::{Extent, Part, Scanned, Scanner};
 /// So many scans run at once, and besides as many as wait for places, up to the second number.
 const AT_ONCE: (usize, usize) = (8, 256);
 
+/// Until a folder is looked at into which a film or a document came.
+const LATER: Duration = Duration::from_secs(2);
+
 /// Between two looks at how many scans wait.
 const PAUSE: Duration = Duration::from_millis(100);
 
@@ -116,6 +119,11 @@ impl Sweep {
     pub(super) fn request_folder(&mut self, root: &Path, folder: PathBuf) {
         let extent = if folder == root { Extent::FilesAlone } else { Extent::Everything };
         self.request(Part { root: root.to_owned(), folder, extent });
+    }
+
+    /// Scans a part in a while, for what can wait for others of its kind.
+    pub(super) fn request_later(&mut self, part: Part) {
+        self.later.entry(part).or_insert_with(|| Instant::now() + LATER);
     }
 
     /// Scans a part for what found no place. `status` shows until then that something waits.
@@ -216,13 +224,17 @@ impl Sweep {
         monitor.unchanged.store(unchanged, Ordering::Relaxed);
         monitor.flagged_before.store(sum(|scanned| scanned.flagged_before), Ordering::Relaxed);
         monitor.unreadable.store(sum(|scanned| scanned.unreadable.len() as u64), Ordering::Relaxed);
+        let counted = self.scanner.count_kinds(&self.roots, &self.scanned).await;
         let complete = self.full == Full::UnderWay;
         self.full = Full::Over;
         self.scanned.clear();
         if !monitor.scanned.swap(true, Ordering::Relaxed) {
             info!(unchanged, "scanned the folders once");
         }
-        match self.scanner.close_readable(&self.roots).await {
+        let closed = self.scanner.close_readable(&self.roots).await;
+        let named = self.scanner.name_what_is_there(&self.roots).await;
+        let forgotten = self.scanner.forget_gone_folders(&self.roots).await;
+        match counted.and(closed).and(named).and(forgotten) {
             Err(failed) => Step::Failed(failed),
             Ok(()) if complete => Step::Complete,
             Ok(()) => Step::Incomplete,

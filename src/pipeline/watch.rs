@@ -21,7 +21,7 @@ use tracing::{error, info, warn};
 
 use crate::files::{Change, Kind, News};
 use crate::moderation::escape::escape_path;
-use crate::moderation::{Sighting, Uploader};
+use crate::moderation::{FileKind, Sighting, Uploader};
 use crate::store::StoreError;
 
 use super::Stop;
@@ -237,12 +237,20 @@ fn take(path: PathBuf, hint: Hint, roots: &[PathBuf], scanner: &Scanner, sweep: 
     let sighting = Sighting { root: root.to_owned(), path };
     let owner = match scanner.roots.stat(&sighting) {
         Ok(Some(stat)) if stat.kind == Kind::File => stat.owner,
+        Ok(Some(stat)) if stat.kind == Kind::Link => {
+            return sweep.request_later(Part::of(&sighting));
+        }
         Ok(_) => return,
         // Not now; a scan sees to it.
         Err(_) => return sweep.left_behind(Part::of(&sighting)),
     };
-    if !scanner.may_be_picture(&sighting) {
-        return;
+    match scanner.kind_at(&sighting) {
+        Some(FileKind::Picture) => {}
+        // A scan counts what is in the folder.
+        Some(kind) if scanner.told.contains(&kind) => {
+            return sweep.request_later(Part::of(&sighting));
+        }
+        _ => return,
     }
     match scanner.places.try_take(&Uploader::of(&sighting, owner)) {
         // Closed only when the run ends; then the file is found at the next start.

@@ -665,6 +665,7 @@ pub(super) async fn follow_decisions(
              d.reviewer, d.id - 1, d.at, (SELECT coalesce(max(changed), 0) + 1 FROM bank)
          FROM decisions AS d JOIN items AS i ON i.id = d.item
          WHERE d.id = ?1 AND coalesce(i.reason, '') NOT LIKE 'unreadable%'
+           AND coalesce(i.reason, '') NOT LIKE 'unjudged%'
          ON CONFLICT (sha256, source) WHERE sha256 IS NOT NULL DO UPDATE SET
              state = iif(state = 'off' AND action = excluded.action, 'off', 'on'),
              action = excluded.action, looks = excluded.looks, policies = excluded.policies,

@@ -207,6 +207,7 @@ async fn erase(
         Ok::<_, sqlx::Error>(done.rows_affected())
     };
     let embeddings = run("DELETE FROM embeddings WHERE item = ?").await?;
+    run("DELETE FROM unjudged_folders WHERE item = (SELECT hash FROM items WHERE id = ?)").await?;
     run("DELETE FROM verdicts WHERE item = ?").await?;
     run("DELETE FROM moves WHERE placement IN (SELECT id FROM placements WHERE item = ?)").await?;
     run("DELETE FROM placements WHERE item = ?").await?;

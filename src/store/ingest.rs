@@ -256,6 +256,12 @@ impl Store {
     /// What could not be read at this path can be read now, or is gone: nobody needs to look at it
     /// any more.
     pub async fn read_at_last(&self, path: &Path, at: Timestamp) -> Result<(), StoreError> {
+        self.leave(path, at).await
+    }
+
+    /// What was seen at this path is gone from it. A task that named the path names another place
+    /// of the same bytes from now on, if there is one.
+    pub async fn leave(&self, path: &Path, at: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.begin().await?;
         let write = async {
             let Some(before) = current_sighting(&mut transaction, path).await? else {
@@ -1013,6 +1019,16 @@ async fn leave_behind(
         .bind(before.id)
         .execute(&mut **transaction)
         .await?;
+    sqlx::query(
+        "UPDATE tasks SET sighting = (
+             SELECT min(id) FROM sightings WHERE item = ?1 AND gone_at IS NULL)
+         WHERE item = ?1 AND sighting = ?2 AND state <> 'closed'
+           AND EXISTS (SELECT 1 FROM sightings WHERE item = ?1 AND gone_at IS NULL)",
+    )
+    .bind(before.item)
+    .bind(before.id)
+    .execute(&mut **transaction)
+    .await?;
     let closed = sqlx::query(
         "UPDATE tasks SET state = 'closed', closed_at = ?1 WHERE item = ?2 AND state <> 'closed'
          AND (SELECT reason FROM items WHERE id = ?2) IS NOT NULL
@@ -1137,6 +1153,16 @@ async fn ask(
             .execute(&mut **transaction)
             .await?
             .rows_affected();
+        }
+        if let Some(Reason::Unjudged(_) | Reason::Unreadable(_)) = reason {
+            // How many files there are.
+            changes +=
+                sqlx::query("UPDATE tasks SET reason = ?2 WHERE id = ?1 AND reason IS NOT ?2")
+                    .bind(task)
+                    .bind(reason.map(ToString::to_string))
+                    .execute(&mut **transaction)
+                    .await?
+                    .rows_affected();
         }
         if reason == Some(&Reason::Held) {
             changes += sqlx::query(

@@ -430,6 +430,7 @@ pub(super) async fn wish_as_decided(
                  FROM sightings AS s JOIN items AS i ON i.id = s.item
                  WHERE s.item = ?1 AND s.gone_at IS NULL
                    AND coalesce(i.reason, '') NOT LIKE 'unreadable%'
+                   AND coalesce(i.reason, '') NOT LIKE 'unjudged%'
                  ON CONFLICT (item, path) DO UPDATE SET
                      task = excluded.task, root = excluded.root, wanted = excluded.wanted,
                      state = excluded.state,

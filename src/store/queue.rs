@@ -14,6 +14,7 @@ use crate::moderation::{
 };
 
 use super::arming::disarm_where_due;
+use super::folders::{files_of, plain_folder};
 use super::placements::{wish_as_before, wish_as_decided};
 use super::rows::{
     RowError, item_of, lease_of, past_decision_of, path_bytes, path_of, policy_id_of,
@@ -187,7 +188,7 @@ impl Store {
         .await?;
         let sighting = |row: &SqliteRow| {
             Ok::<_, RowError>(Sighting {
-                path: path_of(row.try_get("path")?),
+                path: plain_folder(path_of(row.try_get("path")?)),
                 root: path_of(row.try_get("root")?),
             })
         };
@@ -198,12 +199,14 @@ impl Store {
         );
         let decisions =
             sqlx::query(AssertSqlSafe(statement)).bind(item).fetch_all(&mut *reader).await?;
+        let task = task_of(&row)?;
         Ok(Some(TaskDetail {
-            task: task_of(&row)?,
             policies,
             sightings: sightings.iter().map(sighting).collect::<Result<_, _>>()?,
             decisions: decisions.iter().map(past_decision_of).collect::<Result<_, _>>()?,
             twins,
+            files: files_of(&mut reader, task.item.as_bytes()).await?,
+            task,
         }))
     }
 
@@ -437,7 +440,9 @@ async fn decide(
     redoes: Option<DecisionId>,
 ) -> Result<DecisionOutcome, RowError> {
     let task = sqlx::query(
-        "SELECT t.state, t.item, i.hash, l.reviewer AS leased_by, l.until AS leased_until
+        "SELECT t.state, t.item, i.hash, l.reviewer AS leased_by, l.until AS leased_until,
+                EXISTS (SELECT 1 FROM unjudged_folders AS f WHERE f.item = i.hash)
+                    AS stands_for_files
          FROM tasks AS t JOIN items AS i ON i.id = t.item LEFT JOIN leases AS l ON l.task = t.id
          WHERE t.id = ?",
     )
@@ -450,6 +455,9 @@ async fn decide(
     if state == ReviewState::Closed || again {
         let standing = standing_decision(transaction, decision.task).await?;
         return Ok(standing.map_or(DecisionOutcome::Superseded, DecisionOutcome::AlreadyDecided));
+    }
+    if decision.action == Action::Remove && task.try_get("stands_for_files")? {
+        return Ok(DecisionOutcome::NothingToRemove);
     }
     let lease = lease_of(&task)?;
     if let Some(lease) = lease.filter(|lease| lease.binds(&decision.reviewer, decision.at)) {
@@ -636,7 +644,9 @@ async fn redo_latest(
                 redone.push(PastDecision { id, decision, undone: false });
             }
             DecisionOutcome::AlreadyDecided(standing) => since = Some(standing),
-            DecisionOutcome::Leased(_) | DecisionOutcome::Superseded => {}
+            DecisionOutcome::Leased(_)
+            | DecisionOutcome::Superseded
+            | DecisionOutcome::NothingToRemove => {}
         }
     }
     Ok(match since {

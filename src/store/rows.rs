@@ -13,6 +13,7 @@ use crate::moderation::{
 };
 
 use super::StoreError;
+use super::folders::plain_folder;
 
 /// A path's raw bytes.
 pub(super) fn path_bytes(path: &Path) -> &[u8] {
@@ -87,7 +88,7 @@ pub(super) fn task_of(row: &SqliteRow) -> Result<ReviewTask, RowError> {
     Ok(ReviewTask {
         id: TaskId(row.try_get("id")?),
         item: item_of(row.try_get("hash")?)?,
-        path: path_of(row.try_get("path")?),
+        path: plain_folder(path_of(row.try_get("path")?)),
         sightings: row.try_get("sightings")?,
         score: policy.as_ref().map(|_| row.try_get("score")).transpose()?.map(narrow),
         policy,

@@ -1002,6 +1002,12 @@ fn decided(state: &mut State, id: RequestId, outcome: DecisionOutcome, effects: 
             );
             say(state, MessageKind::Warning, text);
         }
+        DecisionOutcome::NothingToRemove => {
+            let text = format!(
+                "not recorded: modtool removes no files that it did not judge; delete those of {name} yourself, then approve"
+            );
+            say(state, MessageKind::Warning, text);
+        }
     }
     after_decision(state, effects);
 }

@@ -27,7 +27,7 @@ use crate::moderation::{Doubt, Doubts, PerceptualHash};
 
 pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
-pub use sniff::{has_picture_extension, sniff};
+pub use sniff::{FIRST_BYTES, has_picture_extension, kind_of, sniff};
 
 /// What a picture may cost. The defaults are the promised ones.
 #[derive(Debug, Clone, PartialEq, Eq)]

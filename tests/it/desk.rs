@@ -239,7 +239,9 @@ async fn two_desks_on_one_queue_never_both_decide_and_both_know_who_did() {
                             assert_ne!(lease.reviewer, reviewer(name));
                             refused += 1;
                         }
-                        DecisionOutcome::Superseded => panic!("nobody superseded {decision:?}"),
+                        DecisionOutcome::Superseded | DecisionOutcome::NothingToRemove => {
+                            panic!("nobody superseded {decision:?}")
+                        }
                     }
                 }
                 drop(lease);

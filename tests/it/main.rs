@@ -18,6 +18,7 @@ mod golden;
 mod ground;
 mod hooks;
 mod hostile;
+mod media;
 mod migrations;
 mod model;
 mod movers;

@@ -9,8 +9,9 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::Value;
 
 use crate::commands::UsageError;
+use crate::moderation::FileKind;
 use crate::moderation::escape::{escape, escape_path};
-use crate::vision::decode::{has_picture_extension, sniff};
+use crate::vision::decode::{FIRST_BYTES, has_picture_extension, kind_of};
 
 /// Pictures with their classes.
 pub(super) struct Labels {
@@ -136,12 +137,13 @@ fn entries(folder: &Path) -> anyhow::Result<Vec<PathBuf>> {
 fn is_picture(path: &Path) -> bool {
     let first_bytes = || {
         let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|file| file.take(64).read_to_end(&mut bytes));
+        let read =
+            File::open(path).and_then(|file| file.take(FIRST_BYTES as u64).read_to_end(&mut bytes));
         read.is_ok().then_some(bytes)
     };
     path.is_file()
         && (has_picture_extension(path)
-            || first_bytes().is_some_and(|bytes| sniff(&bytes).is_some()))
+            || first_bytes().is_some_and(|bytes| kind_of(path, &bytes) == FileKind::Picture))
 }
 
 /// One line of a file of labels or queries.

@@ -4,6 +4,7 @@
 //! decoding and embedding as for uploads, and nothing is judged. A scan before each search finds
 //! what came and what changed since the last one.
 
+use std::collections::BTreeSet;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -69,6 +70,7 @@ pub(super) async fn open(dir: &Path, config: &Config) -> anyhow::Result<Searcher
         batch: config.engine.batch,
         roots: Arc::default(),
         excluded: Excluded::folder(index),
+        told: BTreeSet::new(),
         monitor: Arc::clone(&monitor),
         on_verdict: Box::new(|_, _| ()),
     };

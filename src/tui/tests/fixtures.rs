@@ -309,7 +309,7 @@ pub(super) fn detail(task: ReviewTask) -> TaskDetail {
     }
     let decisions =
         vec![PastDecision { undone: true, ..past(7, task.id.0, "ben", Action::Remove, 48 * HOUR) }];
-    TaskDetail { task, policies, sightings, decisions, twins: Vec::new() }
+    TaskDetail { task, policies, sightings, decisions, twins: Vec::new(), files: Vec::new() }
 }
 
 /// A decision that someone made some milliseconds ago.

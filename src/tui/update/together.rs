@@ -104,7 +104,9 @@ pub(super) fn decided(
             DecisionOutcome::AlreadyDecided(past) => {
                 task_is_now(state, pending.task, past.decision.action.state());
             }
-            DecisionOutcome::Leased(_) | DecisionOutcome::Superseded => {}
+            DecisionOutcome::Leased(_)
+            | DecisionOutcome::Superseded
+            | DecisionOutcome::NothingToRemove => {}
         }
     }
     let (count, done) = (outcomes.len(), outcomes.iter().filter(|o| recorded(o)).count());

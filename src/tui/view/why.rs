@@ -1,5 +1,7 @@
 //! The explanation: which policies, which prompts, what was decided before, where the file lies.
 
+use std::path::PathBuf;
+
 use ratatui::Frame;
 use ratatui::layout::Rect;
 use ratatui::text::{Line, Span};
@@ -48,6 +50,7 @@ pub(super) fn lines(state: &State, width: u16) -> Vec<Line<'static>> {
         let text = fit_end(&in_full(reason), cells);
         lines.push(Line::styled(text, style(state.theme, Role::Warning)));
     }
+    lines.extend(files(detail, cells));
     lines.extend(twins(state, detail, cells));
     lines.extend(reasons(state, detail, cells));
     if let Some(panel) = detail.panels.get(state.panel) {
@@ -73,10 +76,17 @@ fn in_full(reason: &Reason) -> String {
         Reason::HoldCap(cap) => format!("not held: {cap} files were held in 24 hours already"),
         Reason::Doubtful(doubt) => doubt.words().to_owned(),
         Reason::Unreadable(why) => format!("could not be read: {}", escape(why.as_bytes())),
+        Reason::Unjudged(what) => format!("not judged: {}", escape(what.as_bytes())),
         Reason::Undecodable(why) => {
             format!("could not be judged as a picture: {}", escape(why.as_bytes()))
         }
     }
+}
+
+/// The first files that a row stands for, where it stands for several.
+fn files(detail: &ItemDetail, cells: usize) -> Vec<Line<'static>> {
+    let name = |name: &PathBuf| Line::raw(fit_end(&format!("  {}", escape_path(name)), cells));
+    detail.detail.files.iter().map(name).collect()
 }
 
 /// What of the bank it is a twin of, the likest two: enough to see that something is known.
