@@ -18,6 +18,7 @@ use crate::store::Judged;
 use crate::vision::{DecoderPool, ModelCard, Pixels};
 
 use super::output::{VerdictLine, file_json, json_line, number, table};
+use super::progress::not_judged;
 use super::workspace;
 
 /// Score pictures against the policies, or against prompts of your own
@@ -56,7 +57,7 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
     let (mut printed, mut pictures) = (Ok(()), 0);
     let batch = config.engine.batch;
     let named = workspace::named(config, &args.images).await;
-    judge_named(encoder.as_ref(), &classifiers, &decoders, batch, named, |judged| {
+    let media = judge_named(encoder.as_ref(), &classifiers, &decoders, batch, named, |judged| {
         pictures += 1;
         if judged.verdict.outcome > Outcome::Allow {
             code = ExitCode::Flagged;
@@ -66,6 +67,9 @@ async fn against_policies(args: &ScoreArgs, config: &Config) -> anyhow::Result<E
         }
     })?;
     printed?;
+    if let Some(unjudged) = not_judged(&media) {
+        tracing::warn!("{unjudged}");
+    }
     tell_if_none(pictures, &args.images);
     Ok(code)
 }

@@ -102,7 +102,7 @@ pub(super) async fn run(args: &StatusArgs, config: &Config) -> anyhow::Result<Ex
     let healthy = is_healthy(&watchers, alarm_ms) && foreign.is_none();
     match args.format {
         OutputFormat::Json => {
-            print_json(healthy, live, (counts, &media), &watchers, foreign.as_ref())?
+            print_json(healthy, live, (counts, &media), &watchers, foreign.as_ref())?;
         }
         OutputFormat::Table => {
             print_table(counts, &watchers, alarm_ms)?;

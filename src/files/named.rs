@@ -159,7 +159,16 @@ mod tests {
         assert_eq!(read("up/theirs/b.png", Vec::new()).expect("nobody watches"), 5);
         let folder = Named::of(&[path.join("up/theirs")], watched());
         assert_eq!(names(&folder), [path.join("up/theirs").to_string_lossy()], "not walked");
-        assert_eq!(names(&Named::of(&[path.join("mine")], watched())).len(), 1);
+        let unread = |folder: &str| {
+            let named = Named::of(&[path.join(folder)], watched());
+            named.files().map(|file| file.unread).collect::<Vec<_>>()
+        };
+        let link = Some("links are not followed".to_owned());
+        assert_eq!(unread("mine"), [link, None], "told of, and not followed");
+        let both = [path.join("up/sub"), path.join("up")];
+        let both = Named::of(&both, watched());
+        let roots: Vec<_> = both.files().map(|file| file.sighting.root).collect();
+        assert_eq!(roots, [path.join("up/sub"), path.join("up")], "the inner one's file, the link");
         read("missing.png", watched()).expect_err("missing");
         assert!(read("up/sub/a.png", watched()).is_ok_and(|count| count == 5));
     }

@@ -249,8 +249,8 @@ mod tests {
     #[test]
     fn only_the_first_bytes_of_other_files_are_looked_at() {
         let bench = bench();
-        let a = bench.write("a", &[1; 1000]);
-        let looked = |first: &[u8]| first.len() != 64;
+        let a = bench.write("a", &[1; 2000]);
+        let looked = |first: &[u8]| first.len() != 1024;
         assert!(matches!(bench.roots.read(&a, 1 << 20, looked), Reading::NoPicture { .. }));
     }
 

@@ -23,7 +23,8 @@ use super::settle::Settled;
 
 /// Judges the named files, and the files below named folders, in order. Every named file gets a
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
-/// are no pictures are left out. `take` is called with each verdict as it comes.
+/// are no pictures are left out, and answered as so many of each kind. `take` is called with each
+/// verdict as it comes.
 ///
 /// # Errors
 /// [`VisionError::Load`] and its like before anything is judged: a model that can't be opened says
@@ -35,10 +36,11 @@ pub fn judge_named(
     batch: usize,
     named: Named,
     mut take: impl FnMut(Judged),
-) -> Result<(), VisionError> {
+) -> Result<Vec<(FileKind, u64)>, VisionError> {
     encoder.open_for_pictures()?;
     let (feedback, _nobody) = mpsc::unbounded_channel();
     let monitor = Arc::<Monitor>::default();
+    let no_pictures = Arc::<NoPictures>::default();
     let files: Vec<NamedFile> = named.files().collect();
     let roots = Arc::new(named.roots);
     let preparer = Preparer {
@@ -47,7 +49,7 @@ pub fn judge_named(
         decoders: Arc::clone(decoders),
         judged_with: Arc::new(judged_with(encoder.model().fingerprint.clone(), decoders)),
         store: None,
-        no_pictures: Arc::<NoPictures>::default(),
+        no_pictures: Arc::clone(&no_pictures),
         open: None,
         monitor: Arc::clone(&monitor),
         feedback,
@@ -83,7 +85,7 @@ pub fn judge_named(
         }
     }
     judge(encoder, classifiers, waiting, &monitor).into_iter().for_each(take);
-    Ok(())
+    Ok(no_pictures.counts())
 }
 
 /// The named files, and below named folders the pictures and what can't be read, in order.

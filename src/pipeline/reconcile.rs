@@ -65,6 +65,15 @@ impl NoPictures {
         self.known().clear();
     }
 
+    /// How many of each kind are known, but for what is neither picture, film nor document.
+    pub(super) fn counts(&self) -> Vec<(FileKind, u64)> {
+        let mut counted = BTreeMap::<FileKind, u64>::new();
+        for (_, kind) in self.known().values().filter(|(_, kind)| *kind != FileKind::Other) {
+            *counted.entry(*kind).or_default() += 1;
+        }
+        counted.into_iter().collect()
+    }
+
     /// What it is, if it is known and unchanged.
     fn kind(&self, path: &Path, stat: FileStat) -> Option<FileKind> {
         let (known, kind) = self.known().get(&self.hasher.hash_one(path)).copied()?;
@@ -262,16 +271,15 @@ impl Scanner {
         let (mut files, mut owners) = (Vec::new(), Vec::new());
         for found in batch {
             match found {
-                Found::File(path, stat) => match self.no_pictures.kind(&path, stat.file) {
-                    Some(kind) => {
+                Found::File(path, stat) => {
+                    if let Some(kind) = self.no_pictures.kind(&path, stat.file) {
                         count(&self.monitor.passed);
                         self.note(kind, &path, stat.file, scanned);
-                    }
-                    None => {
+                    } else {
                         files.push((path, stat.file));
                         owners.push(stat.owner);
                     }
-                },
+                }
                 Found::Link(path, stat) => self.note(FileKind::Link, &path, stat.file, scanned),
                 // Nobody scans it only while the run is being stopped.
                 Found::Folder(path) => drop(folders.send(path)),

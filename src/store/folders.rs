@@ -116,21 +116,21 @@ impl Store {
     /// How many files of a kind there were below all roots, each at its last full scan.
     pub async fn media_counts(&self) -> Result<Vec<(FileKind, u64)>, StoreError> {
         let read = async {
-            let rows = sqlx::query(
-                "SELECT kind, sum(files) AS files FROM media_counts GROUP BY kind ORDER BY kind",
-            )
-            .fetch_all(&self.readers)
-            .await?;
+            let rows =
+                sqlx::query("SELECT kind, sum(files) AS files FROM media_counts GROUP BY kind")
+                    .fetch_all(&self.readers)
+                    .await?;
             let count = |row: &SqliteRow| {
                 let kind: String = row.try_get("kind")?;
                 let files: i64 = row.try_get("files")?;
                 let kind = FileKind::parse(&kind).ok_or_else(|| unreadable("file kind", kind))?;
                 Ok((kind, files.unsigned_abs()))
             };
-            let counted: Result<Vec<_>, RowError> = rows.iter().map(count).collect();
-            counted
+            let mut counted = rows.iter().map(count).collect::<Result<Vec<_>, RowError>>()?;
+            counted.sort_unstable();
+            Ok(counted)
         };
-        read.await.map_err(|error| self.failed(error))
+        read.await.map_err(|error: RowError| self.failed(error))
     }
 
     /// Where undecided tasks say that their items lie, of items that lie elsewhere too.

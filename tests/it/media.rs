@@ -21,7 +21,8 @@ fn queue(workspace: &Workspace) -> Vec<Value> {
 fn waiting(workspace: &Workspace) -> Vec<(String, String)> {
     let text = |row: &Value, field: &str| row[field].as_str().unwrap_or_default().to_owned();
     let rows = queue(workspace);
-    let mut rows: Vec<_> = rows.iter().map(|row| (text(row, "path"), text(row, "reason"))).collect();
+    let mut rows: Vec<_> =
+        rows.iter().map(|row| (text(row, "path"), text(row, "reason"))).collect();
     rows.sort();
     rows
 }
@@ -74,8 +75,9 @@ fn films_documents_and_links_are_one_row_a_folder_and_kind() {
     assert_eq!(waiting(&workspace), rows);
 
     let films = queue(&workspace).into_iter();
-    let films = films.filter(|row| row["reason"] == "unjudged: 2 videos" && row["path"] == *top);
-    let film = films.last().expect("the row");
+    let mut films =
+        films.filter(|row| row["reason"] == "unjudged: 2 videos" && row["path"] == *top);
+    let film = films.next().expect("the row");
     let item = film["item"].as_str().expect("an item");
     let shown = workspace.run(&["queue", "show", "--format", "json", item]).json_lines().remove(0);
     assert_eq!(shown["files"], json!([{"name": "a.webm"}, {"name": "b.mp4"}]));
@@ -83,7 +85,10 @@ fn films_documents_and_links_are_one_row_a_folder_and_kind() {
 
     // Removing would be silent about what it does not do.
     let refused = decide(&workspace, &film, "remove");
-    assert_eq!((&refused["recorded"], &refused["nothing_to_remove"]), (&json!(false), &json!(true)));
+    assert_eq!(
+        (&refused["recorded"], &refused["nothing_to_remove"]),
+        (&json!(false), &json!(true))
+    );
     assert_eq!(waiting(&workspace), rows);
     assert_eq!(decide(&workspace, &film, "approve")["recorded"], true);
     workspace.scan().expect_code(1);
@@ -221,8 +226,8 @@ fn a_path_beyond_the_limit_is_a_row_and_no_clean_end() {
     for _ in 0..17 {
         rustix::fs::mkdirat(&folder, &part, rustix::fs::Mode::RWXU).expect("made");
         let flags = rustix::fs::OFlags::DIRECTORY;
-        folder = rustix::fs::openat(&folder, &part, flags, rustix::fs::Mode::empty())
-            .expect("opened");
+        folder =
+            rustix::fs::openat(&folder, &part, flags, rustix::fs::Mode::empty()).expect("opened");
     }
     workspace.scan().expect_code(1);
     let rows = waiting(&workspace);
@@ -235,10 +240,12 @@ fn a_path_beyond_the_limit_is_a_row_and_no_clean_end() {
 fn score_names_what_it_can_not_read_below_a_folder() {
     let workspace = Workspace::with_one_policy();
     workspace.upload("meadow.png", png(&meadow(1)));
+    workspace.upload("film", FILM);
     symlink("/etc/passwd", workspace.uploads().join("link.png")).expect("linked");
     let ran = workspace.run(&["score", "--format", "json", "uploads"]).expect_code(1);
     let rows = ran.json_lines();
     assert_eq!(rows.len(), 2, "{rows:?}");
+    assert!(ran.err().contains("1 video was not judged"), "{}", ran.err());
     let link = rows.iter().find(|row| row["path"] == "uploads/link.png").expect("named");
     assert_eq!(link["reason"], "unreadable: links are not followed");
 }

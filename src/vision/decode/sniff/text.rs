@@ -29,7 +29,7 @@ pub(super) fn is_svg(head: &[u8]) -> bool {
     // Of the wide encodings every second byte is zero, or three of four are.
     let wide = head.starts_with(b"\xFF\xFE")
         || head.starts_with(b"\xFE\xFF")
-        || matches!(head, [0, b'<', ..] | [b'<', 0, ..] | [0, 0, ..]);
+        || matches!(head, [0, b'<' | 0, ..] | [b'<', 0, ..]);
     let mut text = head.to_ascii_lowercase();
     if wide {
         text.retain(|byte| *byte != 0);
