@@ -24,6 +24,11 @@ impl<'a> Bits<'a> {
         self.starved
     }
 
+    /// Whether whole bytes were left over.
+    pub(crate) fn has_unread(&self) -> bool {
+        self.left >= 8
+    }
+
     /// Where the data goes on: at the marker that was come upon, or behind the last byte taken.
     pub(crate) fn end(&self) -> usize {
         self.at
@@ -141,8 +146,11 @@ impl<'a> Bits<'a> {
             in_place = false;
             self.resync(number);
         }
-        // What stands before a marker that is not ours gets nothing.
-        self.starved = self.marker.is_some() || self.at >= self.data.len();
+        // In front of a marker that is not ours libjpeg reads on as before: a unit of zeros, then
+        // nothing.
+        if self.marker.is_none() && self.at < self.data.len() {
+            self.starved = false;
+        }
         in_place
     }
 

@@ -35,6 +35,10 @@ pub(crate) struct Component {
     pub(crate) blocks: Vec<Block>,
     /// For each coefficient: how many of its lower bits are still to come; none before its first scan.
     pub(crate) missing: [Option<u8>; 64],
+    /// Whether it is colour beside the first component's brightness.
+    colour: bool,
+    /// Blocks of colour that a reduced picture would show as another one.
+    loud: usize,
 }
 
 impl Frame {
@@ -68,7 +72,7 @@ impl Frame {
         let h_max = described.iter().map(|[_, byte, _]| sampling(*byte).0).max().unwrap_or(1);
         let v_max = described.iter().map(|[_, byte, _]| sampling(*byte).1).max().unwrap_or(1);
         let mut components = Vec::new();
-        for &[id, byte, table] in described {
+        for (place, &[id, byte, table]) in described.iter().enumerate() {
             let (h, v) = sampling(byte);
             if h_max % h != 0 || v_max % v != 0 {
                 return Err(Error::Broken("a colour is stored at an odd fraction of the size"));
@@ -87,6 +91,8 @@ impl Frame {
                 plane: Vec::new(),
                 blocks: Vec::new(),
                 missing: [None; 64],
+                colour: place > 0,
+                loud: 0,
             });
         }
         let frame = Self { progressive, width, height, h_max, v_max, components };
@@ -128,6 +134,11 @@ impl Frame {
         wild
     }
 
+    /// Whether so much of a reduced picture may look another way at full size that it shows.
+    pub(crate) fn is_loud(&self) -> bool {
+        self.components.iter().any(|one| one.loud * LOUD_PART > one.block_count())
+    }
+
     /// Whether coefficients, or whole colours, were never brought to their last bit.
     pub(crate) fn is_unfinished(&self) -> bool {
         self.components
@@ -135,6 +146,13 @@ impl Frame {
             .any(|component| component.missing.iter().any(|bits| *bits != Some(0)))
     }
 }
+
+/// So small a part of a picture may be loud.
+const LOUD_PART: usize = 64;
+
+/// How far colour may be from its mean, itself in the mean, within what becomes one pixel. Further, and
+/// red, green and blue are cut off at full size but not in the mean.
+const LARGEST_DEVIATION: u32 = 24;
 
 /// A colour that is stored at half the size both ways needs no enlarging where the picture is
 /// reduced: its blocks are reduced less.
@@ -180,6 +198,14 @@ impl Component {
         let stride = self.stride();
         let (x, y) = (place % self.stored.0 * self.side, place / self.stored.0 * self.side);
         let Some(target) = self.plane.get_mut(y * stride + x..) else { return false };
-        transform::put(block, last, quantisation, self.side, target, stride)
+        if self.side == 8
+            || last == 0
+            || !transform::is_loud(block, last, quantisation, self.colour)
+        {
+            return transform::put(block, last, quantisation, self.side, target, stride);
+        }
+        let averaged = transform::put_averaged(block, quantisation, self.side, target, stride);
+        self.loud += usize::from(self.colour && averaged.deviation > LARGEST_DEVIATION);
+        averaged.wild
     }
 }

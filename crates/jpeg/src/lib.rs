@@ -22,14 +22,17 @@ mod transform;
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {
-    /// Pixels across, at the scale that was asked for.
+    /// Pixels across, at the scale that was asked for or, where a reduced picture would not show what
+    /// the full one shows, at full size.
     pub width: u32,
-    /// Pixels down, at the scale that was asked for.
+    /// Pixels down, at the same scale.
     pub height: u32,
     /// Rows from the top.
     pub pixels: Pixels,
     /// Bodies of the Exif segments, without their `Exif\0\0`, in the order of the file.
     pub exif: Vec<Vec<u8>>,
+    /// Whether another APP1 segment comes first; some viewers look no further.
+    pub exif_is_late: bool,
     /// The colour profile, put together from its parts.
     pub profile: Option<Vec<u8>>,
     /// What is wrong with it.
@@ -121,13 +124,17 @@ pub fn decode(bytes: &[u8], scale: Scale, most_bytes: u64) -> Result<Picture, Er
     let (profile, broken_profile) = file.profile();
     let exif = std::mem::take(&mut file.exif);
     let model = file.model();
+    let exif_is_late = file.exif_is_late;
     let Some(mut frame) = file.frame else { return Err(Error::CutOff) };
     let wild = frame.finish();
+    if frame.is_loud() && scale != Scale::Full {
+        return decode(bytes, Scale::Full, most_bytes);
+    }
     let (width, height) = (scale.of(frame.width), scale.of(frame.height));
     let pixels = pixels::pixels(&frame, model, scale)?;
     let damaged = warnings.damaged || wild;
     let warnings = Warnings { damaged, broken_profile, ..warnings };
-    Ok(Picture { width, height, pixels, exif, profile, warnings })
+    Ok(Picture { width, height, pixels, exif, exif_is_late, profile, warnings })
 }
 
 /// A length that fits memory; files claim at most 65,535 a side.

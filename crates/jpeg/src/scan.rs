@@ -165,7 +165,7 @@ impl Scan {
                 }
             }
         }
-        let damaged = progress.damaged || bits.is_starved();
+        let damaged = progress.damaged || bits.is_starved() || bits.has_unread();
         Ok(Done { length: bits.end(), damaged })
     }
 
@@ -259,6 +259,7 @@ impl Scan {
                 continue;
             }
             k += run as usize;
+            progress.damaged |= k > self.to;
             let value = bits.signed(size).wrapping_shl(u32::from(self.low));
             set(block, k, low(value), progress);
             k += 1;
@@ -288,16 +289,18 @@ impl Scan {
                     if *value != 0 {
                         one_more_bit(bits, value, unit);
                     } else if run == 0 {
-                        if fresh != 0 {
-                            *value = fresh;
-                        }
-                        k += 1;
                         break;
                     } else {
                         run -= 1;
                     }
                     k += 1;
                 }
+                if fresh != 0 {
+                    // Where the band has no place for it, libjpeg writes it behind the band.
+                    progress.damaged |= k > self.to;
+                    block[ZIGZAG[k.min(63)]] = fresh;
+                }
+                k += 1;
             }
         }
         if progress.end_of_band_run > 0 {

@@ -20,6 +20,10 @@ pub(crate) struct File {
     scans: u32,
     damaged: bool,
     pub(crate) exif: Vec<Vec<u8>>,
+    /// Another APP1 segment comes before the first Exif one.
+    pub(crate) exif_is_late: bool,
+    /// The only scan of a sequential picture was read.
+    complete: bool,
     /// Number, count and bytes of each part of the colour profile.
     profile: Vec<(u8, u8, Vec<u8>)>,
 }
@@ -44,6 +48,8 @@ impl File {
             scans: 0,
             damaged: false,
             exif: Vec::new(),
+            exif_is_late: false,
+            complete: false,
             profile: Vec::new(),
         }
     }
@@ -90,8 +96,13 @@ impl File {
                 let [high, low, ..] = segment else { return Err(Error::CutOff) };
                 self.tables.restart_interval = usize::from(u16::from_be_bytes([*high, *low]));
             }
-            0xDA => return self.scan(segment, bytes, at),
-            0xDC | 0xE0..=0xEF | 0xFE => self.application(marker, segment),
+            0xDA if self.complete => {
+                return Err(Error::Broken("another scan follows the only one"));
+            }
+            0xDA => self.scan(segment, bytes, at)?,
+            // Viewers decide about colours and sides before the first scan.
+            0xE0..=0xEF if self.scans == 0 => self.application(marker, segment),
+            0xDC | 0xE0..=0xEF | 0xFE => {}
             _ => return Err(Error::Broken("it has a segment of an unknown kind")),
         }
         Ok(Next::More)
@@ -140,12 +151,11 @@ impl File {
         Ok(())
     }
 
-    fn scan(&mut self, segment: &[u8], bytes: &[u8], at: &mut usize) -> Result<Next, Error> {
+    fn scan(&mut self, segment: &[u8], bytes: &[u8], at: &mut usize) -> Result<(), Error> {
         let Some(frame) = &mut self.frame else {
             return Err(Error::Broken("its pixels come before its size"));
         };
         let scan = Scan::read(frame, segment)?;
-        // Viewers read on behind the first scan only where it can't be all.
         let direct = !frame.progressive && scan.components.len() == frame.components.len();
         for (place, ..) in &scan.components {
             let component = &mut frame.components[*place];
@@ -167,21 +177,25 @@ impl File {
         self.scans += 1;
         self.damaged |= done.damaged;
         *at += done.length;
-        if direct && self.scans == 1 {
-            // The end is missing where more may be.
-            let rest = bytes.get(*at..).unwrap_or_default();
-            self.damaged |= !rest.windows(2).any(|two| two == [0xFF, 0xD9]);
-            return Ok(Next::End);
+        self.complete = direct;
+        // Nothing but filling belongs between the coded data and the next marker.
+        let mut behind = *at;
+        if next_marker(bytes, &mut behind).is_some() {
+            let between = bytes.get(*at..behind - 2).unwrap_or_default();
+            self.damaged |= between.iter().any(|byte| *byte != 0xFF);
         }
-        Ok(Next::More)
+        Ok(())
     }
 
     fn application(&mut self, marker: u8, segment: &[u8]) {
         match marker {
             0xE0 => self.jfif |= segment.len() >= 14 && segment.starts_with(b"JFIF\0"),
             0xE1 => {
-                if let Some(exif) = segment.strip_prefix(b"Exif\0\0") {
+                // Browsers take any byte behind the zero.
+                if let Some([_, exif @ ..]) = segment.strip_prefix(b"Exif\0") {
                     self.exif.push(exif.to_vec());
+                } else {
+                    self.exif_is_late |= self.exif.is_empty();
                 }
             }
             0xE2 => {

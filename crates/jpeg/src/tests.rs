@@ -70,6 +70,78 @@ fn a_restart_marker_brings_the_rest_back() {
     }
 }
 
+/// Where a segment begins.
+fn place_of(bytes: &[u8], marker: u8) -> usize {
+    bytes.windows(2).position(|two| two == [0xFF, marker]).expect("a segment")
+}
+
+#[test]
+fn what_follows_the_coded_data_is_told() {
+    let sound = SOUND[..1].to_vec();
+    let (end, fake) = ([0xFF, 0xD9], [0xFF, 0xFE, 0, 4, 0xFF, 0xD9]);
+    let again = [0xFF, 0xDA, 0, 8, 1, 1, 0, 0, 63, 0, 0b1010_1010];
+    for (rest, damaged) in [
+        (&end[..], false),
+        (&[0xFF, 0xFF, 0xD9], false),
+        // Bytes that nothing asks for, a second picture, a second scan, an end within a comment.
+        (&[7, 7, 0xFF, 0xD9], true),
+        (&[7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 7, 0xFF, 0xD9], true),
+        (&[0xFF, 0xD8, 0xFF, 0xD9], true),
+        (&[again, again].concat(), true),
+        (&fake, true),
+    ] {
+        let (pixels, warnings) = grey(&two_blocks(&[&sound, rest].concat(), &[]), Scale::Full);
+        assert_eq!(warnings.damaged, damaged, "{rest:?}");
+        assert_eq!((pixels[0], pixels[127]), (129, 130), "{rest:?}: it is shown all the same");
+    }
+}
+
+#[test]
+fn what_comes_behind_the_first_scan_changes_neither_side_nor_colours() {
+    let exif = [&[0xFF, 0xE1, 0, 10][..], b"Exif\0\0II"].concat();
+    let xmp = [&[0xFF, 0xE1, 0, 6][..], b"http"].concat();
+    let of = |before: &[u8], behind: &[u8]| {
+        let data = [&SOUND[..1], behind, &[0xFF, 0xD9]].concat();
+        decode(&two_blocks(&data, before), Scale::Full, 1 << 20).expect("a picture")
+    };
+    assert_eq!(of(&exif, &[]).exif, [b"II".to_vec()]);
+    assert!(of(&[], &exif).exif.is_empty());
+    assert!(!of(&exif, &[]).exif_is_late);
+    assert!(of(&[xmp, exif].concat(), &[]).exif_is_late);
+}
+
+#[test]
+fn in_front_of_a_marker_that_waits_lies_one_unit_of_zeros() {
+    // In the DC table 0 is a difference of size 1 here, so that a unit of zeros is darker by one.
+    let mut bytes = two_blocks(&[0b1001_1111, 0xFF, 0xD1, 0xFF, 0xD9], &[0xFF, 0xDD, 0, 4, 0, 1]);
+    let table = place_of(&bytes, 0xC4);
+    bytes[table + 21..table + 23].copy_from_slice(&[1, 0]);
+    let (pixels, warnings) = grey(&bytes, Scale::Full);
+    assert_eq!((pixels[0], pixels[127], warnings.damaged), (128, 127, true));
+}
+
+#[test]
+fn a_reduced_picture_shows_what_the_full_one_shows_where_values_are_cut_off() {
+    // A dark mean, and stripes so strong that they are black and white: their mean is grey.
+    let mut bytes = two_blocks(&[0x96, 0xD2, 0xDA, 0xFF, 0xD9], &[]);
+    let mut table = vec![0xFF, 0xDB, 0, 131, 0x10];
+    let factors = [800_u16, 1, 1, 3_000].into_iter().chain([1; 60]);
+    table.extend(factors.flat_map(u16::to_be_bytes));
+    let place = place_of(&bytes, 0xDB);
+    bytes.splice(place..place + 69, table);
+    let full = grey(&bytes, Scale::Full).0;
+    for (scale, side) in [(Scale::Half, 2), (Scale::Quarter, 4), (Scale::Eighth, 8)] {
+        let reduced = grey(&bytes, scale).0;
+        for (index, value) in reduced.iter().enumerate() {
+            let (x, y) = (index % (16 / side) * side, index / (16 / side) * side);
+            let within = (0..side * side).map(|part| (x + part % side, y + part / side));
+            let sum: usize = within.map(|(x, y)| usize::from(full[y * 16 + x])).sum();
+            let mean = sum / (side * side);
+            assert!(usize::from(*value).abs_diff(mean) <= 1, "{scale:?}: {value} for {mean}");
+        }
+    }
+}
+
 #[test]
 fn memory_is_bounded_before_it_is_taken() {
     let mut bytes = two_blocks(&SOUND, &[]);

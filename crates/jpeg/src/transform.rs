@@ -188,3 +188,73 @@ fn put_two(block: &Block, quantisation: &[u16; 64], target: &mut [u8], stride: u
 pub(crate) fn byte(value: i32) -> u8 {
     u8::try_from(value.clamp(0, 255)).unwrap_or(u8::MAX)
 }
+
+/// Values so far beyond black and white change a mean by too little to matter.
+const TOLERATED: i32 = 48;
+
+/// Colours so far from their mean are worth a look.
+const FAR_COLOUR: i32 = 64;
+
+/// Whether values of a block may lie so far outside that they are cut off at full size, or its colours
+/// differ much: then the mean of what is seen is another than that of the coefficients, and a file
+/// can hide a picture there.
+#[inline]
+pub(crate) fn is_loud(block: &Block, last: usize, quantisation: &[u16; 64], colour: bool) -> bool {
+    // What is larger than this is loud by itself, and 64 of them fit 32 bits.
+    const LARGEST: u16 = 1 << 12;
+    let size = |value: i16, factor: u16| {
+        u32::from(value.unsigned_abs().min(LARGEST)) * u32::from(factor.min(LARGEST))
+    };
+    let mut all = 0;
+    let rows = block.as_chunks::<8>().0.iter().zip(quantisation.as_chunks::<8>().0);
+    for (row, factors) in rows.take(if last < IN_FOUR { 4 } else { 8 }) {
+        for lane in 0..8 {
+            all += size(row[lane], factors[lane]);
+        }
+    }
+    let first = i32::from(block[0]).wrapping_mul(i32::from(quantisation[0]));
+    // No value is further from the mean than a quarter of all coefficients but the first together.
+    let reach = ((all - size(block[0], quantisation[0])) / 4).cast_signed();
+    let mean = first / 8;
+    mean - reach < -128 - TOLERATED
+        || mean + reach > 127 + TOLERATED
+        || colour && reach > FAR_COLOUR
+}
+
+/// What came of averaging a block.
+pub(crate) struct Averaged {
+    /// As [`put`] answers it.
+    pub(crate) wild: bool,
+    /// How far the values are from the means that they became part of, in the mean.
+    pub(crate) deviation: u32,
+}
+
+/// As [`put`], by way of the values at full size, each cut off as it is seen.
+#[cold]
+pub(crate) fn put_averaged(
+    block: &Block,
+    quantisation: &[u16; 64],
+    side: usize,
+    target: &mut [u8],
+    stride: usize,
+) -> Averaged {
+    let mut full = [0; 64];
+    let wild = put_full::<false>(block, quantisation, &mut full, 8);
+    let box_side = 8 / side;
+    let count = u32::try_from(box_side * box_side).unwrap_or(1);
+    let mut deviation = 0;
+    for (y, row) in target.chunks_mut(stride).take(side).enumerate() {
+        for (x, place) in row[..side].iter_mut().enumerate() {
+            let within = || {
+                full.chunks_exact(8)
+                    .skip(y * box_side)
+                    .take(box_side)
+                    .flat_map(|row| &row[x * box_side..(x + 1) * box_side])
+            };
+            let sum: u32 = within().map(|value| u32::from(*value)).sum();
+            *place = u8::try_from((sum + count / 2) / count).unwrap_or(u8::MAX);
+            deviation += within().map(|value| u32::from(value.abs_diff(*place))).sum::<u32>();
+        }
+    }
+    Averaged { wild, deviation: deviation / 64 }
+}

@@ -134,7 +134,9 @@ pub(super) fn decode(
     let turns: Vec<Orientation> =
         turns.map(|turn| turn.unwrap_or(Orientation::NoTransforms)).collect();
     let orientation = turns.first().copied().unwrap_or(Orientation::NoTransforms);
-    if turns.iter().any(|other| *other != orientation) {
+    // Firefox reads the first APP1 segment only, other browsers the first one that is Exif.
+    let late = picture.exif_is_late && orientation != Orientation::NoTransforms;
+    if late || turns.iter().any(|other| *other != orientation) {
         doubts.insert(Doubt::Orientation);
     }
     let image = image.ok_or(Flaw::NoPixels)?;

@@ -11,6 +11,7 @@ use image::{
 use proptest::prelude::*;
 
 use super::*;
+use crate::moderation::Doubt;
 use crate::vision::preprocess::Resize;
 use crate::vision::preprocess::tests::spec;
 
@@ -156,6 +157,21 @@ fn rotations_that_the_file_asks_for_are_applied() {
         let shown = preview(&bytes, &Limits::default(), 100, 32).expect("a good picture");
         assert_eq!(shown.dimensions(), (16, 32));
     }
+}
+
+#[test]
+fn a_rotation_that_not_every_viewer_applies_is_a_doubt() {
+    let exif = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0".to_vec();
+    let mut turned = Vec::new();
+    let mut encoder = JpegEncoder::new(&mut turned);
+    encoder.set_exif_metadata(exif).expect("known to the encoder");
+    let picture = halves(64, 32);
+    encoder.write_image(picture.as_raw(), 64, 32, ExtendedColorType::Rgb8).expect("encodes");
+    let doubts = |bytes: &[u8]| seen(bytes).expect("a good picture").facts.doubts;
+    assert!(doubts(&turned).is_empty());
+    let first: &[u8] = b"\xFF\xE1\0\x06http";
+    let behind = [&turned[..2], first, &turned[2..]].concat();
+    assert_eq!(doubts(&behind), [Doubt::Orientation].into_iter().collect());
 }
 
 #[test]
