@@ -22,8 +22,6 @@ pub(crate) struct File {
     pub(crate) exif: Vec<Vec<u8>>,
     /// Another APP1 segment comes before the first Exif one.
     pub(crate) exif_is_late: bool,
-    /// The only scan of a sequential picture was read.
-    complete: bool,
     /// Number, count and bytes of each part of the colour profile.
     profile: Vec<(u8, u8, Vec<u8>)>,
 }
@@ -49,7 +47,6 @@ impl File {
             damaged: false,
             exif: Vec::new(),
             exif_is_late: false,
-            complete: false,
             profile: Vec::new(),
         }
     }
@@ -96,7 +93,7 @@ impl File {
                 let [high, low, ..] = segment else { return Err(Error::CutOff) };
                 self.tables.restart_interval = usize::from(u16::from_be_bytes([*high, *low]));
             }
-            0xDA if self.complete => {
+            0xDA if self.is_complete() => {
                 return Err(Error::Broken("another scan follows the only one"));
             }
             0xDA => self.scan(segment, bytes, at)?,
@@ -177,7 +174,6 @@ impl File {
         self.scans += 1;
         self.damaged |= done.damaged;
         *at += done.length;
-        self.complete = direct;
         // Nothing but filling belongs between the coded data and the next marker.
         let mut behind = *at;
         if next_marker(bytes, &mut behind).is_some() {
@@ -185,6 +181,12 @@ impl File {
             self.damaged |= between.iter().any(|byte| *byte != 0xFF);
         }
         Ok(())
+    }
+
+    /// Whether the only scan of a sequential picture was read: others keep coefficients.
+    fn is_complete(&self) -> bool {
+        let keeps = |frame: &Frame| frame.components.iter().any(|one| !one.blocks.is_empty());
+        self.scans > 0 && !self.frame.as_ref().is_some_and(keeps)
     }
 
     fn application(&mut self, marker: u8, segment: &[u8]) {
