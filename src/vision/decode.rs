@@ -685,7 +685,8 @@ fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, 
             // The decoder checks sizes only after it has read the header's claims into account.
             let (width, height) = png_size(bytes).ok_or(Flaw::Truncated { format: "png" })?;
             limits.check_frame(width, height)?;
-            let decoder = PngDecoder::with_limits(reader(), limits.of_decoder());
+            let plain = colour::without_colours(bytes);
+            let decoder = PngDecoder::with_limits(Cursor::new(&*plain), limits.of_decoder());
             finish(format, bytes, decoder.map_err(flaw)?, limits)
         }
         Format::Gif => finish(format, bytes, GifDecoder::new(reader()).map_err(flaw)?, limits),

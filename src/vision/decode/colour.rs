@@ -13,7 +13,7 @@ use std::sync::Arc;
 use image::DynamicImage;
 use moxcms::Transform8BitExecutor;
 
-pub(super) use png::{chunks as png_chunks, of_png};
+pub(super) use png::{chunks as png_chunks, of_png, without_colours};
 pub(super) use profile::of_profile;
 
 use crate::moderation::Doubt;

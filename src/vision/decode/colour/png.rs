@@ -4,6 +4,7 @@
 //! As browsers take them: the first of a kind, with a right checksum, in its place before the pixels.
 //! What they ignore is a reading that another viewer may make.
 
+use std::borrow::Cow;
 use std::io::Read;
 
 use flate2::Crc;
@@ -86,6 +87,25 @@ impl<'a> Chunk<'a> {
     pub(in crate::vision::decode) fn is_taken(&self) -> bool {
         self.whole && self.early
     }
+}
+
+/// The file without what is read here: the decoder refuses pictures for codes that it does not like, and
+/// it takes time and memory for profiles that nobody asks it for.
+pub(in crate::vision::decode) fn without_colours(bytes: &[u8]) -> Cow<'_, [u8]> {
+    let (mut at, mut kept, mut from) = (8_usize, Vec::new(), 0);
+    while let Some((name, data, _)) = chunk_at(bytes, at) {
+        let end = at + data.len() + 12;
+        if [*b"cICP", *b"iCCP", *b"mDCV", *b"cLLI"].contains(&name) {
+            kept.extend_from_slice(&bytes[from..at]);
+            from = end;
+        }
+        at = end;
+    }
+    if from == 0 {
+        return Cow::Borrowed(bytes);
+    }
+    kept.extend_from_slice(&bytes[from..]);
+    Cow::Owned(kept)
 }
 
 /// What a PNG says about its colours.

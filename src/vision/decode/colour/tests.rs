@@ -26,9 +26,9 @@ fn seen(bytes: &[u8]) -> Views {
         .expect("a good picture")
 }
 
-/// The colour in the middle of every view.
+/// The colour at the left of every view.
 fn colours(views: &Views) -> Vec<[u8; 3]> {
-    views.views.iter().map(|view| *view.rgb[3 * 27..].first_chunk().expect("pixels")).collect()
+    views.views.iter().map(|view| *view.rgb[3 * 24..].first_chunk().expect("pixels")).collect()
 }
 
 fn near(one: [u8; 3], other: [u8; 3]) -> bool {
@@ -216,8 +216,6 @@ fn what_one_viewer_takes_and_another_does_not_asks_a_person() {
         assert!(doubtful, "{name}");
         assert!(name == "a high dynamic range" || near(found, STORED), "{name}: {found:?}");
     }
-    let narrow = vec![chunk(b"iCCP", b"x\0\0"), gamma(0.45455)];
-    assert!(shown(&png(plain(), &narrow)).1);
 }
 
 #[test]
