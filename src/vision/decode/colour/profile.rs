@@ -34,7 +34,7 @@ pub(super) fn readings(profile: &[u8], grey: bool) -> Result<Vec<Reading>, Unrea
         max_allowed_trc_size: LARGEST_PROFILE,
     };
     let profile =
-        ColorProfile::new_from_slice_with_options(profile, options).map_err(|_| Unreadable)?;
+        ColorProfile::new_from_slice_with_options(profile, options).ok().ok_or(Unreadable)?;
     match profile.color_space {
         DataColorSpace::Gray if grey => Ok(vec![of_grey(&profile)?]),
         // Browsers ignore it; others put every channel through the curve.
@@ -88,7 +88,7 @@ fn of_grey(profile: &ColorProfile) -> Result<Reading, Unreadable> {
         .ok_or(Unreadable)?;
     let ramp: Vec<u8> = (0..=255).collect();
     let mut answer = vec![0; 256 * 3];
-    transform.transform(&ramp, &mut answer).map_err(|_| Unreadable)?;
+    transform.transform(&ramp, &mut answer).ok().ok_or(Unreadable)?;
     let mut curve = [0; 256];
     for (value, rgb) in curve.iter_mut().zip(answer.as_chunks::<3>().0) {
         *value = rgb[0];

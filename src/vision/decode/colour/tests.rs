@@ -45,12 +45,12 @@ fn shown(bytes: &[u8]) -> ([u8; 3], bool) {
     (colours(&views)[0], doubtful(&views))
 }
 
-fn chunk(name: &[u8; 4], data: &[u8]) -> Vec<u8> {
+fn chunk(name: [u8; 4], data: &[u8]) -> Vec<u8> {
     let mut crc = flate2::Crc::new();
-    crc.update(name);
+    crc.update(&name);
     crc.update(data);
     let length = u32::try_from(data.len()).expect("small");
-    [&length.to_be_bytes()[..], name, data, &crc.sum().to_be_bytes()].concat()
+    [&length.to_be_bytes()[..], &name, data, &crc.sum().to_be_bytes()].concat()
 }
 
 /// A PNG with chunks behind its header.
@@ -72,12 +72,12 @@ fn grey() -> GrayImage {
 }
 
 fn gamma(value: f64) -> Vec<u8> {
-    chunk(b"gAMA", &whole(value * 100_000.0).to_be_bytes())
+    chunk(*b"gAMA", &whole(value * 100_000.0).to_be_bytes())
 }
 
 fn primaries() -> Vec<u8> {
     let points = [0.3127, 0.329, 0.64, 0.33, 0.3, 0.6, 0.15, 0.06];
-    chunk(b"cHRM", &points.map(|point| whole(point * 100_000.0).to_be_bytes()).concat())
+    chunk(*b"cHRM", &points.map(|point| whole(point * 100_000.0).to_be_bytes()).concat())
 }
 
 fn fixed(value: f64) -> [u8; 4] {
@@ -100,7 +100,7 @@ fn straight() -> Vec<u8> {
     curve(&[256])
 }
 
-fn profile(space: &[u8; 4], tags: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
+fn profile(space: [u8; 4], tags: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
     let (mut table, mut body) = (Vec::new(), Vec::new());
     let start = 132 + 12 * tags.len();
     for (name, data) in tags {
@@ -110,7 +110,7 @@ fn profile(space: &[u8; 4], tags: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
         body.resize(body.len().next_multiple_of(4), 0);
     }
     let length = u32::try_from(start + body.len()).expect("small").to_be_bytes();
-    let mut head = [&length[..], b"none", &[2, 0x40, 0, 0], b"mntr", space, b"XYZ "].concat();
+    let mut head = [&length[..], b"none", &[2, 0x40, 0, 0], b"mntr", &space, b"XYZ "].concat();
     head.resize(36, 0);
     head.extend(b"acsp");
     head.resize(68, 0);
@@ -121,7 +121,7 @@ fn profile(space: &[u8; 4], tags: &[(&[u8; 4], Vec<u8>)]) -> Vec<u8> {
 }
 
 fn rgb_profile(colorants: [[f64; 3]; 3], curve: &[u8]) -> Vec<u8> {
-    profile(b"RGB ", &rgb_tags(colorants, curve))
+    profile(*b"RGB ", &rgb_tags(colorants, curve))
 }
 
 fn rgb_tags(colorants: [[f64; 3]; 3], curve: &[u8]) -> Vec<(&'static [u8; 4], Vec<u8>)> {
@@ -133,13 +133,13 @@ fn rgb_tags(colorants: [[f64; 3]; 3], curve: &[u8]) -> Vec<(&'static [u8; 4], Ve
 }
 
 fn grey_profile(curve: Vec<u8>) -> Vec<u8> {
-    profile(b"GRAY", &[(b"kTRC", curve)])
+    profile(*b"GRAY", &[(b"kTRC", curve)])
 }
 
 fn iccp(profile: &[u8]) -> Vec<u8> {
     let mut deflated = ZlibEncoder::new(Vec::new(), Compression::fast());
     deflated.write_all(profile).expect("memory");
-    chunk(b"iCCP", &[b"x\0\0", &deflated.finish().expect("memory")[..]].concat())
+    chunk(*b"iCCP", &[b"x\0\0", &deflated.finish().expect("memory")[..]].concat())
 }
 
 fn linear() -> Vec<u8> {
@@ -148,8 +148,8 @@ fn linear() -> Vec<u8> {
 
 #[test]
 fn what_a_png_says_is_taken_in_the_order_of_browsers() {
-    let srgb = chunk(b"sRGB", &[0]);
-    let codes = |curve| chunk(b"cICP", &[1, curve, 0, 1]);
+    let srgb = chunk(*b"sRGB", &[0]);
+    let codes = |curve| chunk(*b"cICP", &[1, curve, 0, 1]);
     for (name, chunks, expected) in [
         ("nothing", vec![], STORED),
         ("gamma alone", vec![gamma(1.0)], LINEAR),
@@ -163,7 +163,7 @@ fn what_a_png_says_is_taken_in_the_order_of_browsers() {
         ("codes over a profile", vec![linear(), codes(13)], STORED),
         ("codes", vec![codes(8)], LINEAR),
         ("the first of two", vec![linear(), iccp(&rgb_profile(SRGB, &curve(&[3 * 256])))], LINEAR),
-        ("a broken profile", vec![chunk(b"iCCP", b"x\0\0nothing"), gamma(1.0)], LINEAR),
+        ("a broken profile", vec![chunk(*b"iCCP", b"x\0\0nothing"), gamma(1.0)], LINEAR),
     ] {
         let found = shown(&png(plain(), &chunks)).0;
         assert!(near(found, expected), "{name}: {found:?}");
@@ -201,16 +201,16 @@ fn what_one_viewer_takes_and_another_does_not_asks_a_person() {
     let mut spoiled = gamma(0.1);
     let end = spoiled.len() - 1;
     spoiled[end] ^= 1;
-    let srgb = chunk(b"sRGB", &[0]);
+    let srgb = chunk(*b"sRGB", &[0]);
     for (name, chunks) in [
         ("a wrong checksum", vec![spoiled]),
         ("gamma beside sRGB", vec![srgb, gamma(0.1)]),
         ("two gammas", vec![gamma(0.45455), gamma(0.1)]),
         ("a profile for grey", vec![iccp(&grey_profile(curve(&[8 * 256])))]),
         ("a broken profile", vec![iccp(b"nothing")]),
-        ("a profile that is cut off", vec![chunk(b"iCCP", &linear()[8..40])]),
-        ("codes with a matrix", vec![chunk(b"cICP", &[1, 13, 1, 1])]),
-        ("a high dynamic range", vec![chunk(b"cICP", &[9, 16, 0, 1])]),
+        ("a profile that is cut off", vec![chunk(*b"iCCP", &linear()[8..40])]),
+        ("codes with a matrix", vec![chunk(*b"cICP", &[1, 13, 1, 1])]),
+        ("a high dynamic range", vec![chunk(*b"cICP", &[9, 16, 0, 1])]),
     ] {
         let (found, doubtful) = shown(&png(plain(), &chunks));
         assert!(doubtful, "{name}");
@@ -248,7 +248,7 @@ fn a_profile_of_many_megabytes_is_used_and_one_beyond_the_limit_asks_a_person() 
     let padded = |bytes: usize| {
         let mut tags = rgb_tags(SRGB, &straight());
         tags.push((b"text", [b"text\0\0\0\0".to_vec(), vec![b'a'; bytes]].concat()));
-        png(plain(), &[iccp(&profile(b"RGB ", &tags))])
+        png(plain(), &[iccp(&profile(*b"RGB ", &tags))])
     };
     let (found, _) = shown(&padded(6 << 20));
     assert!(near(found, LINEAR), "{found:?}");
@@ -319,20 +319,20 @@ fn a_picture_that_viewers_turn_differently_is_judged_both_ways() {
         assert_eq!(sides(&views), (1, 1));
         assert!(views.facts.doubts.is_empty(), "all of it was judged");
     }
-    let good = seen(&png(halves(), &[chunk(b"eXIf", &exif(mirrored))]));
+    let good = seen(&png(halves(), &[chunk(*b"eXIf", &exif(mirrored))]));
     assert_eq!(sides(&good), (0, 1));
     let mut behind = png(halves(), &[]);
     let end = behind.len() - 12;
-    behind.splice(end..end, chunk(b"eXIf", &exif(mirrored)));
+    behind.splice(end..end, chunk(*b"eXIf", &exif(mirrored)));
     for bytes in [
         behind,
-        png(halves(), &[chunk(b"eXIf", &prefixed)]),
-        png(halves(), &[chunk(b"eXIf", &exif(1)), chunk(b"eXIf", &exif(mirrored))]),
+        png(halves(), &[chunk(*b"eXIf", &prefixed)]),
+        png(halves(), &[chunk(*b"eXIf", &exif(1)), chunk(*b"eXIf", &exif(mirrored))]),
     ] {
         assert_eq!(sides(&seen(&bytes)), (1, 1));
     }
     let text = [b"Raw profile type exif\0".to_vec(), exif(mirrored)].concat();
-    assert_eq!(sides(&seen(&png(halves(), &[chunk(b"tEXt", &text)]))), (1, 0));
+    assert_eq!(sides(&seen(&png(halves(), &[chunk(*b"tEXt", &text)]))), (1, 0));
 }
 
 #[test]
@@ -340,7 +340,7 @@ fn no_bytes_about_colours_or_sides_stop_a_picture_from_being_judged() {
     for name in [b"cICP", b"iCCP", b"sRGB", b"gAMA", b"cHRM", b"eXIf"] {
         for length in 0..48 {
             for filling in [0, 1, 0x7F, 0xFF] {
-                let said = chunk(name, &vec![filling; length]);
+                let said = chunk(*name, &vec![filling; length]);
                 assert!(!seen(&png(plain(), &[said, gamma(0.5)])).views.is_empty());
             }
         }
