@@ -395,10 +395,11 @@ impl Limits {
     }
 
     /// The most views of a file: of each frame, and of the still of an animated PNG, the whole, what
-    /// lies within its border and its parts, over white and over black.
+    /// lies within its border and its parts, over white and over black; as browsers show it, in the
+    /// colours as stored and turned otherwise.
     pub(crate) fn most_views(&self) -> u32 {
         let of_one = u32::try_from(shapes::MOST_PARTS).unwrap_or(0) + 2;
-        (self.frames_scored.max(1) + 1).saturating_mul(2 * of_one)
+        (self.frames_scored.max(1) + 1).saturating_mul(3 * 2 * of_one)
     }
 
     fn check_bytes(&self, bytes: u64) -> Result<(), Flaw> {
@@ -406,12 +407,6 @@ impl Limits {
             return Err(Flaw::TooMuchMemory { bytes, limit: self.decoded_bytes });
         }
         Ok(())
-    }
-
-    /// The most views of a picture: of the still and of each frame that is scored, as browsers show it,
-    /// in the colours as stored and turned otherwise, each over white and over black.
-    pub(crate) fn most_views(&self) -> u32 {
-        self.frames_scored.max(1).saturating_add(1).saturating_mul(2 * 3)
     }
 
     fn of_decoder(&self) -> image::Limits {
