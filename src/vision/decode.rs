@@ -7,6 +7,7 @@
 mod animation;
 mod colour;
 mod jpeg;
+mod orientation;
 mod recipe;
 mod shapes;
 mod signals;
@@ -24,6 +25,9 @@ use image::{DynamicImage, ImageDecoder, RgbImage};
 use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Resize, Window, resampled};
 use crate::moderation::{Doubt, Doubts, PerceptualHash};
+
+use colour::Colours;
+use orientation::Turn;
 
 pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
@@ -264,7 +268,7 @@ pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result
     guarded(bytes, limits, |format| {
         let survey = survey(format, bytes, limits)?;
         let mut still = decode_small(format, bytes, survey.as_ref(), limits, u32::MAX)?;
-        still.image.apply_orientation(still.orientation);
+        still.image.apply_orientation(still.turn.shown);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
         let source = Raster { width, height, channels: 3, pixels: rgb.as_raw() };
@@ -391,10 +395,11 @@ impl Limits {
     }
 
     /// The most views of a file: of each frame, and of the still of an animated PNG, the whole, what
-    /// lies within its border and its parts, over white and over black.
+    /// lies within its border and its parts, over white and over black; as browsers show it, in the
+    /// colours as stored and turned otherwise.
     pub(crate) fn most_views(&self) -> u32 {
         let of_one = u32::try_from(shapes::MOST_PARTS).unwrap_or(0) + 2;
-        (self.frames_scored.max(1) + 1).saturating_mul(2 * of_one)
+        (self.frames_scored.max(1) + 1).saturating_mul(3 * 2 * of_one)
     }
 
     fn check_bytes(&self, bytes: u64) -> Result<(), Flaw> {
@@ -418,9 +423,8 @@ struct Still {
     image: DynamicImage,
     /// Width and height in the file; a JPEG may have been decoded at a smaller scale.
     full: (u32, u32),
-    orientation: Orientation,
-    /// A colour profile; it describes red, green and blue, or grey.
-    profile: Option<Vec<u8>>,
+    turn: Turn,
+    colours: Colours,
     doubts: Doubts,
 }
 
@@ -435,19 +439,19 @@ fn policy_views(
     let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
     let mut gallery =
         Gallery { spec, views: Vec::new(), has_alpha: false, hash: None, doubts: still.doubts };
-    let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
+    let (full, turn, colours) = (still.full, still.turn, still.colours.clone());
     let (width, height) = still.full_as_shown();
     let frames = animation::frame_count(format, bytes);
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
     // no animations show it, the others never do.
     if frames.is_none() || format == Format::Png {
-        gallery.hang(shown(still))?;
+        gallery.hang(still)?;
     }
     if let Some(frames) = frames {
         let chosen = animation::chosen_frames(format, bytes, limits, frames, |image| {
             let doubts = Doubts::default();
-            let still = Still { image, full, orientation, profile: profile.clone(), doubts };
-            gallery.squares(shown(still))
+            let still = Still { image, full, turn, colours: colours.clone(), doubts };
+            gallery.looks(still)
         })?;
         chosen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
     }
@@ -468,7 +472,7 @@ impl Still {
     /// Width and height as shown.
     fn full_as_shown(&self) -> (u32, u32) {
         let turned = matches!(
-            self.orientation,
+            self.turn.shown,
             Orientation::Rotate90
                 | Orientation::Rotate270
                 | Orientation::Rotate90FlipH
@@ -488,10 +492,21 @@ struct Gallery<'a> {
 }
 
 impl Gallery<'_> {
-    /// Adds what [`Gallery::squares`] makes of a picture.
-    fn hang(&mut self, image: DynamicImage) -> Result<(), Flaw> {
-        self.squares(image)?.into_iter().for_each(|rgb| self.add(rgb));
+    /// Adds what [`Gallery::looks`] makes of a picture.
+    fn hang(&mut self, still: Still) -> Result<(), Flaw> {
+        self.looks(still)?.into_iter().for_each(|rgb| self.add(rgb));
         Ok(())
+    }
+
+    /// The squares of a picture in all the ways in which viewers show it.
+    fn looks(&mut self, still: Still) -> Result<Vec<Vec<u8>>, Flaw> {
+        let looks = looks(still);
+        self.doubts.extend(looks.doubts);
+        let mut squares = self.squares(looks.shown)?;
+        for other in looks.others {
+            squares.extend(self.squares(other)?);
+        }
+        Ok(squares)
     }
 
     /// The views of a picture: the whole, and parts of it where the whole hides some; each twice when
@@ -583,18 +598,47 @@ fn over(rgba: &[u8], background: u8) -> Vec<u8> {
         .collect()
 }
 
-/// 8 bits, red, green, blue and perhaps alpha, turned and in sRGB.
+/// 8 bits, red, green, blue and perhaps alpha, turned and in sRGB: as browsers show it.
 fn shown(still: Still) -> DynamicImage {
-    let mut image = match still.image {
+    let mut image = eight_bits(still.image);
+    still.colours.show(&mut image);
+    image.apply_orientation(still.turn.shown);
+    image
+}
+
+/// A picture in all the ways in which viewers show it; see [`Limits::most_views`].
+struct Looks {
+    /// As [`shown`].
+    shown: DynamicImage,
+    /// In other colours, or turned otherwise.
+    others: Vec<DynamicImage>,
+    /// What it is not judged for.
+    doubts: Doubts,
+}
+
+fn looks(still: Still) -> Looks {
+    let mut image = eight_bits(still.image);
+    let (stored, doubt) = still.colours.apply(&mut image);
+    let mut others = Vec::new();
+    if let Some(mut stored) = stored {
+        stored.apply_orientation(still.turn.shown);
+        others.push(stored);
+    }
+    if let Some(orientation) = still.turn.elsewhere {
+        let mut turned = image.clone();
+        turned.apply_orientation(orientation);
+        others.push(turned);
+    }
+    image.apply_orientation(still.turn.shown);
+    Looks { shown: image, others, doubts: doubt.into_iter().collect() }
+}
+
+fn eight_bits(image: DynamicImage) -> DynamicImage {
+    match image {
         image @ (DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_)) => image,
         image if image.color().has_alpha() => DynamicImage::ImageRgba8(image.into_rgba8()),
         image => DynamicImage::ImageRgb8(image.into_rgb8()),
-    };
-    if let Some(profile) = still.profile {
-        colour::to_srgb(&mut image, &profile);
     }
-    image.apply_orientation(still.orientation);
-    image
 }
 
 /// A look at a JPEG before it is decoded, within the limits; `None` for other formats.
@@ -636,11 +680,12 @@ fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, 
             // The decoder checks sizes only after it has read the header's claims into account.
             let (width, height) = png_size(bytes).ok_or(Flaw::Truncated { format: "png" })?;
             limits.check_frame(width, height)?;
-            let decoder = PngDecoder::with_limits(reader(), limits.of_decoder());
-            finish(format, decoder.map_err(flaw)?, limits)
+            let plain = colour::without_colours(bytes);
+            let decoder = PngDecoder::with_limits(Cursor::new(&*plain), limits.of_decoder());
+            finish(format, bytes, decoder.map_err(flaw)?, limits)
         }
-        Format::Gif => finish(format, GifDecoder::new(reader()).map_err(flaw)?, limits),
-        Format::WebP => finish(format, WebPDecoder::new(reader()).map_err(flaw)?, limits),
+        Format::Gif => finish(format, bytes, GifDecoder::new(reader()).map_err(flaw)?, limits),
+        Format::WebP => finish(format, bytes, WebPDecoder::new(reader()).map_err(flaw)?, limits),
     }
 }
 
@@ -651,7 +696,12 @@ fn png_size(bytes: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// Checks what the decoder has read of the header, then decodes.
-fn finish(format: Format, mut decoder: impl ImageDecoder, limits: &Limits) -> Result<Still, Flaw> {
+fn finish(
+    format: Format,
+    bytes: &[u8],
+    mut decoder: impl ImageDecoder,
+    limits: &Limits,
+) -> Result<Still, Flaw> {
     let (width, height) = decoder.dimensions();
     limits.check_frame(width, height)?;
     limits.check_bytes(decoder.total_bytes())?;
@@ -660,11 +710,16 @@ fn finish(format: Format, mut decoder: impl ImageDecoder, limits: &Limits) -> Re
     remaining.reserve(decoder.total_bytes()).map_err(flaw)?;
     decoder.set_limits(remaining).map_err(flaw)?;
     // Broken metadata is no reason to refuse the pixels.
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let profile = decoder.icc_profile().ok().flatten();
+    let (turn, colours) = if format == Format::Png {
+        (orientation::of_png(bytes), colour::of_png(bytes))
+    } else {
+        let exif = decoder.exif_metadata().ok().flatten();
+        let profile = decoder.icc_profile().ok().flatten();
+        (orientation::of_webp(exif.as_deref()), colour::of_profile(profile.as_deref(), false))
+    };
     let image = DynamicImage::from_decoder(decoder).map_err(flaw)?;
     let doubts = Doubts::default();
-    Ok(Still { image, full: (width, height), orientation, profile, doubts })
+    Ok(Still { image, full: (width, height), turn, colours, doubts })
 }
 
 /// Fits a picture into a box and lays it over a checkerboard.

@@ -16,7 +16,8 @@ CELL, ACROSS, DOWN = 80, 16, 12
 
 
 def sizes(folder):
-    """Name, width and height of everything that has one reading which fits a cell."""
+    """Name, width and height of everything that has one reading which fits a cell. Chromium does not turn a
+    WebP, so its size is not that of the reading."""
     for name in sorted(os.listdir(folder)):
         if not name.endswith('.seen'):
             continue
@@ -24,8 +25,19 @@ def sizes(folder):
             head = file.read(12)
         if struct.unpack('<I', head[:4])[0] == 1:
             width, height = struct.unpack('<II', head[4:])
+            path = os.path.join(folder, name.removesuffix('.seen'))
+            if turned(path):
+                width, height = height, width
             if max(width, height) <= CELL:
                 yield name.removesuffix('.seen'), width, height
+
+
+def turned(path):
+    try:
+        with Image.open(path) as image:
+            return image.format == 'WEBP' and image.getexif().get(0x0112, 1) >= 5
+    except Exception:  # What Pillow can't open it does not turn.
+        return False
 
 
 def page(folder, pictures):

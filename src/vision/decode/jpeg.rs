@@ -14,7 +14,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
 use modtool_jpeg::{Error, Pixels, Scale, Warnings};
 
-use super::{Flaw, Limits, Still};
+use super::orientation::Turn;
+use super::{Flaw, Limits, Still, colour};
 use crate::moderation::{Doubt, Doubts};
 
 /// A reduced picture keeps at least this many times the model's size on each side. Measured with
@@ -140,7 +141,9 @@ pub(super) fn decode(
         doubts.insert(Doubt::Orientation);
     }
     let image = image.ok_or(Flaw::NoPixels)?;
-    Ok(Still { image, full: (survey.width, survey.height), orientation, profile, doubts })
+    let colours = colour::of_profile(profile.as_deref(), !image.color().has_color());
+    let turn = Turn::sure(orientation);
+    Ok(Still { image, full: (survey.width, survey.height), turn, colours, doubts })
 }
 
 fn flaw(error: &Error) -> Flaw {
