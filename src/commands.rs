@@ -21,6 +21,7 @@ mod hooks;
 mod init;
 mod inspected;
 mod labels;
+mod misread;
 mod model;
 mod no_reports;
 mod output;

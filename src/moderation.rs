@@ -43,7 +43,7 @@ pub use media::FileKind;
 pub use perceptual::PerceptualHash;
 pub use policy::{
     Arming, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyHash, PolicyId, Prompt,
-    SafeView, Scope, Scoring, Severity, Thresholds,
+    SafeView, Scope, ScopeError, ScopeList, Scoring, Severity, Thresholds,
 };
 pub use recipe::{JudgedWith, Recipe};
 pub use review::{

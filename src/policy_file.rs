@@ -2,21 +2,25 @@
 //!
 //! The format, field by field, is in `policies/README.md`.
 
+mod folder;
+mod format;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use serde::Deserialize;
-use serde::de::{self, Deserializer, MapAccess, Visitor};
 use serde_yaml::{Location, Spanned};
 
 use crate::moderation::escape::printable;
 use crate::moderation::{
-    Arming, Calibration, FittedCalibration, FittedFor, Mode, OnBlock, Policy, PolicyId, Prompt,
-    SafeView, Scope, Scoring, Severity, Thresholds,
+    Arming, Calibration, FittedCalibration, FittedFor, Policy, PolicyId, Prompt, Scope, ScopeList,
+    Thresholds,
 };
 use crate::yaml_file::{self, YamlProblem};
+
+pub use folder::{load_dir, unread};
+use format::{CalibrationYaml, PolicyYaml, PromptYaml, ScopeYaml};
 
 /// The starter policies, compiled in; they apply where a workspace has no `policies` folder.
 pub const STARTER: &[(&str, &str)] = &[
@@ -76,6 +80,11 @@ pub struct PolicyFile {
     calibration_place: Option<Location>,
     /// Of the prompts, then the contrast prompts.
     prompt_places: Vec<Location>,
+    /// None where the templates are the settings'.
+    templates_place: Option<Location>,
+    scope_place: Location,
+    include_places: Vec<Location>,
+    exclude_places: Vec<Location>,
 }
 
 impl PolicyFile {
@@ -86,6 +95,34 @@ impl PolicyFile {
             Some(place) => YamlProblem::at(&self.file, *place, what),
             None => YamlProblem::of_file(Path::new("modtool.yaml"), what),
         }
+    }
+
+    /// A problem of the templates; of the settings file's where the policy has none.
+    pub fn templates_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        match self.templates_place {
+            Some(place) => YamlProblem::at(&self.file, place, what),
+            None => YamlProblem::of_file(Path::new("modtool.yaml"), what),
+        }
+    }
+
+    /// A problem of the whole scope.
+    pub fn scope_problem(&self, what: impl fmt::Display) -> YamlProblem {
+        YamlProblem::at(&self.file, self.scope_place, what)
+    }
+
+    /// A problem of one glob, by its index in its list.
+    pub fn glob_problem(
+        &self,
+        list: ScopeList,
+        index: usize,
+        what: impl fmt::Display,
+    ) -> YamlProblem {
+        let places = match list {
+            ScopeList::Include => &self.include_places,
+            ScopeList::Exclude => &self.exclude_places,
+        };
+        let place = places.get(index).copied().unwrap_or(self.scope_place);
+        YamlProblem::at(&self.file, place, what)
     }
 
     /// A problem of the line `id:`.
@@ -158,28 +195,6 @@ pub fn shared_prompts(files: &[PolicyFile]) -> Vec<YamlProblem> {
     problems
 }
 
-/// Every `*.yaml` and `*.yml` file of a folder (not of its subfolders), by policy id.
-///
-/// # Errors
-/// [`PolicyProblems`] with every problem of every file; then no policy may be used, because half
-/// a set of rules is not what the moderator wrote.
-pub fn load_dir(dir: &Path, defaults: &Defaults) -> Result<Vec<PolicyFile>, PolicyProblems> {
-    let unreadable = |error: std::io::Error| {
-        PolicyProblems(vec![YamlProblem::of_file(dir, format_args!("can't be read: {error}"))])
-    };
-    let mut files = Vec::new();
-    for entry in std::fs::read_dir(dir).map_err(unreadable)? {
-        let path = entry.map_err(unreadable)?.path();
-        let is_yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml");
-        let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes()[0] == b'.');
-        if is_yaml && !hidden && path.is_file() {
-            files.push(path);
-        }
-    }
-    files.sort();
-    collect(files.into_iter().map(|file| (file.clone(), yaml_file::read(&file))), defaults)
-}
-
 fn collect(
     files: impl Iterator<Item = (PathBuf, Result<String, YamlProblem>)>,
     defaults: &Defaults,
@@ -245,10 +260,7 @@ fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, V
     let hint = "a score from `review` on goes to a person, one from `block` on is sure";
     let thresholds =
         problems.check(&written.thresholds, hint, |t| Thresholds::new(t.review, t.block));
-    let hint = "such as `avatars/**`: `*` stays within a folder, `**` crosses folders";
-    let scope = problems.check(&written.scope, hint, |scope| {
-        Scope::new(scope.include.clone(), scope.exclude.clone())
-    });
+    let scope = problems.scope(&written.scope);
     let arming = problems.arming(&written);
     let calibration = problems.calibration(written.calibration.as_ref());
     let (Some(id), Some(thresholds), Some(scope), true) =
@@ -280,6 +292,7 @@ fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, V
         adapter: None,
     };
     let all_prompts = written.prompts.iter().chain(&written.contrast);
+    let ScopeYaml { include, exclude } = &written.scope.value;
     Ok(PolicyFile {
         policy: Arc::new(policy),
         file: file.to_owned(),
@@ -288,6 +301,10 @@ fn checked(file: &Path, text: &str, defaults: &Defaults) -> Result<PolicyFile, V
         thresholds_place: written.thresholds.referenced,
         calibration_place: written.calibration.as_ref().map(|written| written.referenced),
         prompt_places: all_prompts.map(|prompt| prompt.referenced).collect(),
+        templates_place: written.templates.and_then(|list| Some(list.first()?.referenced)),
+        scope_place: written.scope.referenced,
+        include_places: include.value.iter().map(|glob| glob.referenced).collect(),
+        exclude_places: exclude.value.iter().map(|glob| glob.referenced).collect(),
     })
 }
 
@@ -320,6 +337,26 @@ impl Problems<'_> {
                 None
             }
         }
+    }
+
+    fn scope(&mut self, written: &Spanned<ScopeYaml>) -> Option<Scope> {
+        let ScopeYaml { include, exclude } = &written.value;
+        let texts = |globs: &format::Globs| {
+            globs.value.iter().map(|glob| glob.value.clone()).collect::<Vec<_>>()
+        };
+        let error = match Scope::new(texts(include), texts(exclude)) {
+            Ok(scope) => return Some(scope),
+            Err(error) => error,
+        };
+        let list = match error.list {
+            ScopeList::Include => include,
+            ScopeList::Exclude => exclude,
+        };
+        match error.index.and_then(|index| list.value.get(index)) {
+            Some(glob) => self.at(glob, &error, &error.hint),
+            None => self.at(list, &error, &error.hint),
+        }
+        None
     }
 
     fn prompts(&mut self, list: &str, written: &[Spanned<PromptYaml>]) -> Vec<Prompt> {
@@ -424,170 +461,10 @@ fn same_text(a: &str, b: &str) -> bool {
     a.trim().eq_ignore_ascii_case(b.trim())
 }
 
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct PolicyYaml {
-    id: Spanned<String>,
-    title: Option<String>,
-    #[serde(default)]
-    description: String,
-    #[serde(default = "medium", deserialize_with = "spelled_severity")]
-    severity: Severity,
-    #[serde(default = "live", deserialize_with = "spelled_mode")]
-    mode: Mode,
-    prompts: Vec<Spanned<PromptYaml>>,
-    #[serde(default)]
-    contrast: Vec<Spanned<PromptYaml>>,
-    templates: Option<Vec<Spanned<String>>>,
-    #[serde(default = "contrast")]
-    scoring: Spanned<ScoringYaml>,
-    thresholds: Spanned<ThresholdsYaml>,
-    #[serde(default = "everywhere")]
-    scope: Spanned<ScopeYaml>,
-    #[serde(default = "blur", deserialize_with = "spelled_safe_view")]
-    safe_view: SafeView,
-    #[serde(default = "nothing_on_block", deserialize_with = "spelled_on_block")]
-    on_block: OnBlock,
-    views: Option<Spanned<String>>,
-    min_precision: Option<Spanned<f32>>,
-    min_decisions: Option<Spanned<u64>>,
-    #[serde(default)]
-    inherit: bool,
-    calibration: Option<Spanned<CalibrationYaml>>,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct CalibrationYaml {
-    slope: f32,
-    intercept: f32,
-    fitted_for: String,
-}
-
-impl PolicyYaml {
-    /// Fields of the agreed format that this version can't honour yet. Accepting them silently
-    /// would promise a moderator something that does not happen.
-    fn later_fields(&self, problems: &mut Problems) {
-        let later = "this version does not support it yet; remove the line";
-        if let Some(field) = self.views.as_ref().filter(|field| field.value != "whole") {
-            problems.at(field, format_args!("`views: {}`", field.value), later);
-        }
-    }
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ThresholdsYaml {
-    review: f32,
-    block: f32,
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct ScopeYaml {
-    #[serde(default = "all_paths")]
-    include: Vec<String>,
-    #[serde(default)]
-    exclude: Vec<String>,
-}
-
-#[derive(Debug)]
-struct PromptYaml {
-    text: String,
-    weight: f32,
-}
-
-/// So that the value's place is kept.
-#[derive(Debug, Deserialize)]
-#[serde(transparent)]
-struct ScoringYaml(#[serde(deserialize_with = "spelled_scoring")] Scoring);
-
-/// By hand, because an untagged enum would lose the place and the reason of a mistake.
-impl<'de> Deserialize<'de> for PromptYaml {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextOrMap;
-
-        impl<'de> Visitor<'de> for TextOrMap {
-            type Value = PromptYaml;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text, or {text: …, weight: …}")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<PromptYaml, E> {
-                Ok(PromptYaml { text: text.to_owned(), weight: 1.0 })
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<PromptYaml, A::Error> {
-                #[derive(Deserialize)]
-                #[serde(deny_unknown_fields)]
-                struct Weighted {
-                    text: String,
-                    #[serde(default = "one")]
-                    weight: f32,
-                }
-                let weighted = Weighted::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(PromptYaml { text: weighted.text, weight: weighted.weight })
-            }
-        }
-
-        deserializer.deserialize_any(TextOrMap)
-    }
-}
-
-fn one() -> f32 {
-    1.0
-}
-
-fn medium() -> Severity {
-    Severity::Medium
-}
-
-fn live() -> Mode {
-    Mode::Live
-}
-
-fn contrast() -> Spanned<ScoringYaml> {
-    Spanned::new(ScoringYaml(Scoring::Contrast), Location::UNKNOWN, Location::UNKNOWN)
-}
-
-fn blur() -> SafeView {
-    SafeView::Blur
-}
-
-fn nothing_on_block() -> OnBlock {
-    OnBlock::None
-}
-
-fn all_paths() -> Vec<String> {
-    vec!["**".to_owned()]
-}
-
-fn everywhere() -> Spanned<ScopeYaml> {
-    let scope = ScopeYaml { include: all_paths(), exclude: Vec::new() };
-    Spanned::new(scope, Location::UNKNOWN, Location::UNKNOWN)
-}
-
-/// Reads one of the core's enums by its one spelling.
-macro_rules! spelled_as {
-    ($function:ident, $kind:ident) => {
-        fn $function<'de, D: Deserializer<'de>>(deserializer: D) -> Result<$kind, D::Error> {
-            let text = String::deserialize(deserializer)?;
-            let known: Vec<_> = $kind::ALL.iter().map(|value| value.as_str()).collect();
-            $kind::parse(&text).ok_or_else(|| {
-                de::Error::custom(format_args!("`{text}` is not one of {}", known.join(", ")))
-            })
-        }
-    };
-}
-spelled_as!(spelled_severity, Severity);
-spelled_as!(spelled_mode, Mode);
-spelled_as!(spelled_scoring, Scoring);
-spelled_as!(spelled_safe_view, SafeView);
-spelled_as!(spelled_on_block, OnBlock);
-
 #[cfg(test)]
 mod tests {
+    use crate::moderation::{Mode, OnBlock, SafeView, Scoring, Severity};
+
     use super::*;
 
     const MINIMAL: &str =
@@ -706,6 +583,25 @@ mod tests {
         let file = parse(Path::new("p.yaml"), &text, &Defaults::default()).expect("good");
         assert_eq!(file.prompt_problem(1, "too long").line, 4);
         assert_eq!(file.prompt_problem(2, "too long").file, Path::new("modtool.yaml"));
+    }
+
+    #[test]
+    fn a_glob_that_matches_nothing_is_an_error_with_its_place() {
+        for (scope, column) in [
+            ("{include: []}", 18),
+            ("{include: ['a/**', './b']}", 26),
+            ("{exclude: ['avatars/']}", 19),
+            ("{include: [a/**], exclude: ['**']}", 36),
+        ] {
+            let problem = only_problem(&format!("{MINIMAL}scope: {scope}\n"));
+            assert_eq!((problem.line, problem.column), (4, column), "{scope}: {problem}");
+            assert!(problem.hint.is_some(), "{problem}");
+        }
+        assert!(parsed(&format!("{MINIMAL}scope: {{include: }}\n")).is_err(), "nothing at all");
+        let text = format!("{MINIMAL}scope: {{exclude: [avatars]}}\n");
+        let file = parse(Path::new("p.yaml"), &text, &Defaults::default()).expect("good");
+        let problem = file.glob_problem(ScopeList::Exclude, 0, "a folder?");
+        assert_eq!((problem.line, problem.column), (4, 19));
     }
 
     #[test]

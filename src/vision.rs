@@ -24,6 +24,7 @@ pub use engine::{Device, Engine, EngineChoice, EngineOptions, FoundEngine};
 pub use model::Model;
 pub use preprocess::{ImageSpec, Pixels, Resample, Resize};
 pub use sandbox::{DecoderPool, SandboxError, SandboxMode};
+pub use tokenize::Readability;
 
 use crate::moderation::{Embedding, EmbeddingError, Fingerprint, LogitScale};
 
@@ -62,6 +63,12 @@ pub trait Encoder: Send + Sync {
     /// # Errors
     /// [`VisionError::Tokenize`] when the tokenizer fails on it.
     fn count_tokens(&self, text: &str) -> Result<usize, VisionError>;
+
+    /// Which words of a text the model can read.
+    ///
+    /// # Errors
+    /// [`VisionError::Tokenize`] when the tokenizer fails on it.
+    fn readability(&self, text: &str) -> Result<Readability, VisionError>;
 
     /// Whether a text fits the model's context.
     ///

@@ -88,7 +88,8 @@ fn limits() -> Options {
             max_depth: 16,
             max_nodes: 10_000,
             max_aliases: 64,
-            max_documents: 1,
+            // A second one is found by the parser, which knows its place.
+            max_documents: 2,
         },
     }
 }
@@ -113,6 +114,12 @@ fn explain(file: &Path, error: &Error) -> YamlProblem {
         Error::DuplicateMappingKey { key: Some(key), .. } => {
             YamlProblem::at(file, place, format_args!("the field `{key}` stands here twice"))
                 .with_hint("remove one of the two")
+        }
+        Error::MultipleDocuments { .. } => {
+            YamlProblem::at(file, place, "a second document begins here, and only one is read")
+                .with_hint(
+                    "remove the line `---`; what stands below it goes into a file of its own",
+                )
         }
         other => {
             let plain = serde_yaml::render_options! {
@@ -172,6 +179,23 @@ mod tests {
     fn missing_and_repeated_fields_are_named() {
         assert!(problem("{}").what.contains("`prompts` is missing"));
         assert!(problem("prompts: [a]\nprompts: [b]").what.contains("twice"));
+    }
+
+    #[test]
+    fn a_second_document_is_named_and_a_marked_single_one_is_read() {
+        for text in [
+            "prompts: [a]\n---\nprompts: [b]\n",
+            "---\nprompts: [a]\n---\n",
+            "prompts: [a]\n...\n---\nprompts: [b]\n",
+            "prompts: [a]\n---\na: 1\n---\nb: 1\n",
+        ] {
+            let problem = problem(text);
+            assert!(problem.what.contains("second document"), "{problem}");
+            assert!((2..=4).contains(&problem.line), "{problem}");
+        }
+        for text in ["---\nprompts: [a]\n", "prompts: [a]\n...\n", "# a\n---\nprompts: [a]\n"] {
+            parse::<Sample>(Path::new("p.yaml"), text).expect("one document");
+        }
     }
 
     #[test]

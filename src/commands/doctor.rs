@@ -17,11 +17,12 @@ use crate::vision::engine::probe::untrusted;
 use crate::vision::engine::{FoundEngine, ProbeFailure, WhyTract, candidates};
 use crate::vision::model::builtin::{Ability, topics_of};
 use crate::vision::{Limits, Model, sandbox};
+use crate::yaml_file::YamlProblem;
 
 use super::ground;
 use super::output::json_line;
 use super::review::picture_protocol;
-use super::{secret, workspace};
+use super::{misread, secret, workspace};
 
 /// Show engine, model, policies, limits and terminal, and what to improve
 #[derive(Debug, Args)]
@@ -98,6 +99,7 @@ async fn parts(config: &Config) -> Vec<Finding> {
     findings.extend(engine(config));
     findings.extend(model(config));
     findings.push(policies(config));
+    findings.extend(misread::unread_files(config).iter().map(unread));
     findings.extend(store(config).await);
     findings.extend(config.hooks.iter().filter_map(hook_secret));
     findings.push(watcher());
@@ -219,6 +221,7 @@ async fn store(config: &Config) -> Vec<Finding> {
         let version = store.sqlite_version().await?;
         let mut findings = actions(config, &store).await?;
         findings.extend(watched(config, &store).await?);
+        findings.extend(scopes(config, &store).await?);
         store.close().await;
         Ok::<_, anyhow::Error>((version, findings))
     };
@@ -306,6 +309,30 @@ async fn watched(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>>
         Finding { name: "watched", value, advice: Some(remedy), broken }
     };
     Ok(found.map(finding).collect())
+}
+
+/// A file that looks like a policy and is not read.
+fn unread(problem: &YamlProblem) -> Finding {
+    let value = format!("{}: {}", escape_path(&problem.file), escape(problem.what.as_bytes()));
+    Finding::fine("policy", value).with_advice(problem.hint.as_ref())
+}
+
+/// How many pictures the policies take that don't look at everything.
+async fn scopes(config: &Config, store: &Store) -> anyhow::Result<Vec<Finding>> {
+    let Ok(files) = workspace::policies(config) else { return Ok(Vec::new()) };
+    let scoped: Vec<_> =
+        files.into_iter().filter(|file| !file.policy.scope.is_everything()).collect();
+    if scoped.is_empty() {
+        return Ok(Vec::new());
+    }
+    let taken = misread::count_in(store, &scoped).await?;
+    let lines = taken.lines(&scoped).into_iter().zip(&taken.taken);
+    let finding = |(line, count): (String, &u64)| {
+        let advice = (taken.of > 0 && *count == 0)
+            .then_some("globs are matched against the path below the watched folder");
+        Finding::fine("scope", line).with_advice(advice)
+    };
+    Ok(lines.map(finding).collect())
 }
 
 fn watcher() -> Finding {

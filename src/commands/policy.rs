@@ -41,7 +41,7 @@ pub(super) use compare::between;
 
 pub(super) async fn run(args: PolicyArgs, config: &Config) -> anyhow::Result<ExitCode> {
     match args.what {
-        What::Check(args) => check::run(&args, config),
+        What::Check(args) => check::run(&args, config).await,
         What::Explain(args) => explain::run(&args, config).await,
         What::Diff(args) => compare::diff(&args, config).await,
         What::Backtest(args) => compare::backtest(&args, config).await,

@@ -19,7 +19,7 @@ use crate::vision::{DecoderPool, ModelCard, Pixels};
 
 use super::output::{VerdictLine, file_json, json_line, number, table};
 use super::progress::not_judged;
-use super::workspace;
+use super::{misread, workspace};
 
 /// Score pictures against the policies, or against prompts of your own
 ///
@@ -126,6 +126,9 @@ async fn against_prompts(args: &ScoreArgs, config: &Config) -> anyhow::Result<Ex
     let card = encoder.model().clone();
     for prompt in &args.prompts {
         encoder.check_text(prompt)?;
+        if let Some((what, hint)) = misread::text(encoder.as_ref(), prompt)? {
+            tracing::warn!("{what}; {hint}");
+        }
     }
     if args.prompts.len() == 1 && !card.kind.scores_prompts_alone() {
         tracing::warn!(

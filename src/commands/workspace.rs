@@ -8,7 +8,7 @@ use anyhow::Context as _;
 use tracing::warn;
 
 use super::prompts::PromptMemory;
-use super::{UsageError, adapters, ground, inspected, secret};
+use super::{UsageError, adapters, ground, inspected, misread, secret};
 use crate::cli;
 use crate::config::{Config, HookConfig};
 use crate::files::{Named, Roots};
@@ -320,6 +320,7 @@ pub(super) async fn classifiers(
     store: Option<&Store>,
 ) -> anyhow::Result<Vec<Classifier>> {
     refuse_what_the_model_can_not_do(encoder, files)?;
+    misread::warn_of(&misread::at_start(encoder, files, config)?);
     let card = encoder.model().clone();
     // All at once: full batches for the model, and one transaction.
     let texts: Vec<Vec<String>> = files.iter().map(|file| file.policy.expanded_texts()).collect();

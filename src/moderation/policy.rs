@@ -1,16 +1,18 @@
 //! A policy: what a moderator does not want, in plain language, and how sure to be.
 
+mod scope;
+
 use std::fmt;
-use std::path::Path;
 use std::sync::Arc;
 
-use globset::{GlobBuilder, GlobSet, GlobSetBuilder};
 use sha2::{Digest, Sha256};
 
 use super::adapter::Adapter;
 use super::embedding::Fingerprint;
 use super::measure::{Calibration, Share};
 use super::verdict::Outcome;
+
+pub use scope::{Scope, ScopeError, ScopeList};
 
 /// One rule, complete: workspace defaults (templates, neutral prompts) are already filled in.
 #[derive(Debug, Clone)]
@@ -97,6 +99,9 @@ impl Policy {
         self.hash_scoring(&mut field);
         field("review", &self.thresholds.review.to_le_bytes());
         field("block", &self.thresholds.block.to_le_bytes());
+        if !self.scope.is_everything() {
+            field("globs", scope::MATCHING_VERSION);
+        }
         for glob in &self.scope.include {
             field("include", glob.as_bytes());
         }
@@ -433,65 +438,6 @@ impl Thresholds {
     }
 }
 
-/// Which paths below the watched folder a policy looks at.
-#[derive(Debug, Clone)]
-pub struct Scope {
-    include: Vec<String>,
-    exclude: Vec<String>,
-    include_set: GlobSet,
-    exclude_set: GlobSet,
-}
-
-/// A glob can't be read.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{glob:?} is not a glob")]
-pub struct ScopeError {
-    /// The glob as typed.
-    pub glob: String,
-    /// What is wrong with it.
-    #[source]
-    pub source: globset::Error,
-}
-
-impl Scope {
-    /// Compiles two lists of globs. `*` and `?` stay within one folder, `**` crosses folders.
-    ///
-    /// # Errors
-    /// [`ScopeError`] naming the first glob that can't be read.
-    pub fn new(include: Vec<String>, exclude: Vec<String>) -> Result<Self, ScopeError> {
-        let (include_set, exclude_set) = (compile(&include)?, compile(&exclude)?);
-        Ok(Self { include, exclude, include_set, exclude_set })
-    }
-
-    /// Everything.
-    ///
-    /// # Panics
-    /// Never: the one glob it compiles is a good one.
-    pub fn everything() -> Self {
-        Self::new(vec!["**".to_owned()], Vec::new()).expect("`**` is a glob")
-    }
-
-    /// Whether it is plainly everything, so that no path need be known.
-    pub fn is_everything(&self) -> bool {
-        self.exclude.is_empty() && self.include.iter().any(|glob| glob == "**")
-    }
-
-    /// Whether the path (below the watched folder) is looked at.
-    pub fn includes(&self, below: &Path) -> bool {
-        self.include_set.is_match(below) && !self.exclude_set.is_match(below)
-    }
-}
-
-fn compile(globs: &[String]) -> Result<GlobSet, ScopeError> {
-    let refused = |glob: &str, source| ScopeError { glob: glob.to_owned(), source };
-    let mut set = GlobSetBuilder::new();
-    for glob in globs {
-        let built = GlobBuilder::new(glob).literal_separator(true).build();
-        set.add(built.map_err(|source| refused(glob, source))?);
-    }
-    set.build().map_err(|source| refused(&globs.join(", "), source))
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
@@ -538,15 +484,17 @@ pub(crate) mod tests {
         assert!(Thresholds::new(0.5, 0.5).is_ok());
     }
 
+    fn scoped(glob: &str) -> Scope {
+        Scope::new(vec![glob.to_owned()], vec![]).expect("a glob")
+    }
+
+    /// What was judged by an older rule for globs is judged again; what has no globs is not.
     #[test]
-    fn scope_is_include_without_exclude() {
-        let scope = Scope::new(vec!["**".into()], vec!["avatars/**".into()]).expect("globs");
-        assert!(scope.includes(Path::new("posts/1/a.jpg")));
-        assert!(!scope.includes(Path::new("avatars/a.jpg")));
-        let one_level = Scope::new(vec!["*.png".into()], vec![]).expect("globs");
-        assert!(one_level.includes(Path::new("a.png")));
-        assert!(!one_level.includes(Path::new("deep/a.png")));
-        assert_eq!(Scope::new(vec!["a[".into()], vec![]).expect_err("torn").glob, "a[");
+    fn the_hash_of_a_policy_with_globs_has_the_version_of_their_rule() {
+        assert_eq!(policy("weapons").hash().short(), "15e635659d20");
+        let mut with_globs = policy("weapons");
+        with_globs.scope = scoped("**/*.jpg");
+        assert_eq!(with_globs.hash().short(), "01295041a6e5");
     }
 
     #[test]
@@ -566,6 +514,7 @@ pub(crate) mod tests {
             base.hash(),
             hash_after(|p| p.thresholds = Thresholds::new(0.5, 0.8).expect("in order"))
         );
+        assert_ne!(base.hash(), hash_after(|p| p.scope = scoped("**/*.jpg")));
         // Moving a text between the lists is a change, though the bytes are the same.
         assert_ne!(
             base.hash(),

@@ -184,6 +184,10 @@ mod tests {
         fn count_tokens(&self, _: &str) -> Result<usize, VisionError> {
             Ok(0)
         }
+
+        fn readability(&self, _: &str) -> Result<crate::vision::Readability, VisionError> {
+            Ok(crate::vision::Readability::Whole)
+        }
     }
 
     #[test]

@@ -47,6 +47,30 @@ impl Store {
         Ok(count.unsigned_abs())
     }
 
+    /// Files that are there, after the given number (0 for the first page), with their numbers.
+    pub async fn sightings_here(
+        &self,
+        after: i64,
+        most: u32,
+    ) -> Result<Vec<(i64, Sighting)>, StoreError> {
+        let read = async {
+            let rows = sqlx::query(
+                "SELECT id, path, root FROM sightings WHERE gone_at IS NULL AND id > ?
+                 ORDER BY id LIMIT ?",
+            )
+            .bind(after)
+            .bind(most)
+            .fetch_all(&self.readers)
+            .await?;
+            let sighting = |row: &sqlx::sqlite::SqliteRow| {
+                let (path, root) = (path_of(row.try_get("path")?), path_of(row.try_get("root")?));
+                Ok((row.try_get("id")?, Sighting { path, root }))
+            };
+            rows.iter().map(sighting).collect::<Result<Vec<_>, RowError>>()
+        };
+        read.await.map_err(|error| self.failed(error))
+    }
+
     /// Allowed files whose bytes were not compared since that time, those first that were not
     /// looked at for longest.
     pub async fn checked_before(

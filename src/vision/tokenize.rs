@@ -3,9 +3,16 @@
 //! Padding and truncation are set here, from the model's description: the tokenizer files of
 //! the families either say nothing about them or something that the models were not trained with.
 
+mod words;
+
+use std::collections::HashMap;
+use std::sync::OnceLock;
+
 use tokenizers::Tokenizer;
 
 use super::VisionError;
+pub use words::Readability;
+use words::Vocabulary;
 
 /// What is done to a text before it is cut into tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +49,9 @@ pub(crate) struct Tokens {
 pub(crate) struct TextReader {
     spec: TextSpec,
     tokenizer: Tokenizer,
+    vocabulary: Vocabulary,
+    /// How many tokens each script has; counted when it is asked for.
+    scripts: OnceLock<HashMap<u32, usize>>,
 }
 
 impl TextReader {
@@ -50,7 +60,8 @@ impl TextReader {
         let mut tokenizer = Tokenizer::from_bytes(json)?;
         tokenizer.with_padding(None);
         tokenizer.with_truncation(None)?;
-        Ok(Self { spec, tokenizer })
+        let vocabulary = Vocabulary::of(&tokenizer);
+        Ok(Self { spec, tokenizer, vocabulary, scripts: OnceLock::new() })
     }
 
     /// How many tokens a text has, special tokens included.

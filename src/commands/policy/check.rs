@@ -1,19 +1,19 @@
 //! `modtool policy check`: every problem at once, before anything is judged by it.
 
 use std::io::{self, Write as _};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
 
 use crate::cli::OutputFormat;
 use crate::commands::output::{json_line, path_json};
-use crate::commands::workspace;
+use crate::commands::{misread, workspace};
 use crate::config::Config;
 use crate::exit_code::ExitCode;
 use crate::moderation::Mode;
 use crate::moderation::escape::escape_lines;
-use crate::policy_file::{PolicyFile, shared_prompts};
+use crate::policy_file::{self, PolicyFile, shared_prompts};
 use crate::vision::model::builtin;
 use crate::yaml_file::YamlProblem;
 
@@ -35,12 +35,12 @@ pub(super) struct CheckArgs {
     format: OutputFormat,
 }
 
-pub(super) fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
+pub(super) async fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode> {
     let (files, mut errors) = match super::policies_at(args.path.as_deref(), config) {
         Ok(files) => (files, Vec::new()),
         Err(problems) => (Vec::new(), problems.0),
     };
-    let mut warnings = Vec::new();
+    let (mut warnings, mut counts) = (unread_files(args.path.as_deref(), config), Vec::new());
     if errors.is_empty() {
         let (encoder, _) = workspace::encoder(config)?;
         if let Err(problems) = workspace::refuse_what_the_model_can_not_do(encoder.as_ref(), &files)
@@ -48,6 +48,12 @@ pub(super) fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode>
             errors.extend(problems.0);
         }
         warnings.extend(shared_prompts(&files));
+        warnings.extend(misread::globs(&files));
+        warnings.extend(misread::prompts(encoder.as_ref(), &files)?);
+        if let Some(taken) = misread::count(config, &files).await {
+            warnings.extend(taken.problems(&files));
+            counts = taken.lines(&files);
+        }
         let card = encoder.model();
         for file in &files {
             let fitted = file.policy.calibration.as_ref().map(|fitted| &fitted.fitted_for);
@@ -69,10 +75,19 @@ pub(super) fn run(args: &CheckArgs, config: &Config) -> anyhow::Result<ExitCode>
     }
     match args.format {
         OutputFormat::Json => print_json(&errors, &warnings)?,
-        OutputFormat::Table => print(&files, &errors, &warnings)?,
+        OutputFormat::Table => print(&files, &errors, &warnings, &counts)?,
     }
     let failed = !errors.is_empty() || (args.strict && !warnings.is_empty());
     Ok(if failed { ExitCode::Config } else { ExitCode::Clean })
+}
+
+/// Files that look like policies and are not read: of the named folder, or the workspace's.
+fn unread_files(path: Option<&Path>, config: &Config) -> Vec<YamlProblem> {
+    match path {
+        None => misread::unread_files(config),
+        Some(path) if path.is_dir() => policy_file::unread(path),
+        Some(_) => Vec::new(),
+    }
 }
 
 /// What the built-in model never learned, or learned badly.
@@ -95,7 +110,12 @@ fn topics(file: &PolicyFile) -> Vec<YamlProblem> {
     problems
 }
 
-fn print(files: &[PolicyFile], errors: &[YamlProblem], warnings: &[YamlProblem]) -> io::Result<()> {
+fn print(
+    files: &[PolicyFile],
+    errors: &[YamlProblem],
+    warnings: &[YamlProblem],
+    counts: &[String],
+) -> io::Result<()> {
     let mut out = io::stdout().lock();
     for (kind, problems) in [("error", errors), ("warning", warnings)] {
         for problem in problems {
@@ -108,6 +128,9 @@ fn print(files: &[PolicyFile], errors: &[YamlProblem], warnings: &[YamlProblem])
             "{} to mend; what is in force stays",
             plural(errors.len(), "problem")
         );
+    }
+    for line in counts {
+        writeln!(out, "{line}")?;
     }
     let live = files.iter().filter(|file| file.policy.mode == Mode::Live).count();
     let word = if files.len() == 1 { "policy" } else { "policies" };

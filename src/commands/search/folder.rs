@@ -179,7 +179,7 @@ fn no_policy() -> anyhow::Result<Policy> {
         templates: vec!["{}".to_owned()],
         scoring: Scoring::Contrast,
         thresholds: Thresholds::new(1.0, 1.0)?,
-        scope: Scope::new(vec!["**".to_owned()], vec!["**".to_owned()])?,
+        scope: Scope::nothing(),
         safe_view: SafeView::None,
         on_block: OnBlock::None,
         arming: Arming::default(),

@@ -14,7 +14,9 @@ use super::{Device, Engine, EngineOptions, FoundEngine, gelu, lean, single, tens
 use crate::vision::model::{HeldFile, Network};
 use crate::vision::sandbox::LargeBlocksGoBack;
 use crate::vision::tokenize::{TextReader, Tokens};
-use crate::vision::{Embedding, Encoder, Model, ModelCard, Pixels, Tower, VisionError};
+use crate::vision::{
+    Embedding, Encoder, Model, ModelCard, Pixels, Readability, Tower, VisionError,
+};
 
 /// The built-in [`Encoder`].
 pub(super) struct Towers {
@@ -162,6 +164,10 @@ impl Encoder for Towers {
 
     fn count_tokens(&self, text: &str) -> Result<usize, VisionError> {
         self.reader.count(text)
+    }
+
+    fn readability(&self, text: &str) -> Result<Readability, VisionError> {
+        self.reader.readability(text)
     }
 }
 

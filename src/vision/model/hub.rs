@@ -14,8 +14,7 @@ use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
 use super::layout::{
-    CONFIG_FILE, PREPROCESSOR_FILE, TOKENIZER_CONFIG_FILE, WEIGHTS_FILE, is_openclip, openclip,
-    suffixes,
+    CONFIG_FILE, PREPROCESSOR_FILE, PROCESSOR_FILE, WEIGHTS_FILE, is_openclip, openclip, suffixes,
 };
 use super::safetensors::{StoredScale, scale_in};
 use super::{TOKENIZER_FILE, onnx};
@@ -75,13 +74,14 @@ pub fn fetch(
     begin(folder, &at)?;
     hub.download(&at, CONFIG_FILE, &folder.join(CONFIG_FILE), progress)?;
     let style = if is_openclip(folder) { &OPENCLIP } else { &TRANSFORMERS };
-    for name in style.needed {
-        hub.download(&at, name, &folder.join(name), progress)?;
+    for names in style.needed {
+        download_first(hub, &at, names, folder, progress)?;
     }
-    let config = style.tokenizer_config;
-    match hub.download(&at, config, &folder.join(config), progress) {
-        Ok(()) | Err(HubError::NoFile { .. }) => {}
-        Err(other) => return Err(other),
+    if let Some(config) = style.tokenizer_config {
+        match hub.download(&at, config, &folder.join(config), progress) {
+            Ok(()) | Err(HubError::NoFile { .. }) => {}
+            Err(other) => return Err(other),
+        }
     }
     let networks = networks(hub, &at, style, variant)?;
     let mut weights = BTreeSet::new();
@@ -111,6 +111,24 @@ pub fn fetch(
     Ok(Fetched { commit: at.revision })
 }
 
+/// The first of these files that the repository has; what is told of is the first one.
+fn download_first(
+    hub: &Hub,
+    at: &Repository,
+    names: &[&str],
+    folder: &Path,
+    progress: &mut Progress<'_>,
+) -> Result<(), HubError> {
+    let mut missing = None;
+    for name in names {
+        match hub.download(at, name, &folder.join(name), progress) {
+            Err(error @ HubError::NoFile { .. }) => missing = missing.or(Some(error)),
+            other => return other,
+        }
+    }
+    missing.map_or(Ok(()), Err)
+}
+
 /// Files of another commit are no use: they would be mixed.
 fn begin(folder: &Path, at: &Repository) -> Result<(), HubError> {
     let note = folder.join(".commit");
@@ -129,17 +147,18 @@ fn begin(folder: &Path, at: &Repository) -> Result<(), HubError> {
 
 /// Which files of a repository make a model.
 struct Style {
-    needed: [&'static str; 2],
+    /// Of each list the first that is there.
+    needed: [&'static [&'static str]; 2],
     /// Not everyone has it.
-    tokenizer_config: &'static str,
+    tokenizer_config: Option<&'static str>,
     /// Names of the networks, without a variant and `.onnx`: the first that are there.
     networks: &'static [&'static [&'static str]],
 }
 
 /// A tower a file, or both in one; in `onnx/` or beside the other files.
 const TRANSFORMERS: Style = Style {
-    needed: [PREPROCESSOR_FILE, TOKENIZER_FILE],
-    tokenizer_config: TOKENIZER_CONFIG_FILE,
+    needed: [&[PREPROCESSOR_FILE, PROCESSOR_FILE], &[TOKENIZER_FILE]],
+    tokenizer_config: None,
     networks: &[
         &["onnx/vision_model", "onnx/text_model"],
         &["vision_model", "text_model"],
@@ -150,8 +169,8 @@ const TRANSFORMERS: Style = Style {
 
 /// OpenCLIP's own: a tower a folder.
 const OPENCLIP: Style = Style {
-    needed: [openclip::PICTURES_FILE, openclip::TOKENIZER],
-    tokenizer_config: openclip::TOKENIZER_CONFIG,
+    needed: [&[openclip::PICTURES_FILE], &[openclip::TOKENIZER]],
+    tokenizer_config: Some(openclip::TOKENIZER_CONFIG),
     networks: &[&openclip::STEMS],
 };
 

@@ -1,7 +1,7 @@
 //! The layout of the Hub's ONNX exports, read as it is: what a `model.yaml` would say of it.
 //!
-//! A folder has `config.json` (the family), `preprocessor_config.json` (how pictures are
-//! prepared), `tokenizer.json`, and the networks in `onnx/` or beside these files: a tower a file
+//! A folder has `config.json` (the family), `preprocessor_config.json` or
+//! `processor_config.json` (how pictures are prepared), `tokenizer.json`, and the networks in `onnx/` or beside these files: a tower a file
 //! (`vision_model.onnx`, `text_model.onnx`) or both in `model.onnx`, each perhaps in variants
 //! (`vision_model_fp16.onnx`). Nothing is known by a model's name. OpenCLIP's own layout is read
 //! too.
@@ -25,8 +25,8 @@ use crate::vision::{ImageSpec, ModelKind, Resample, Resize, Tower};
 pub(super) const CONFIG_FILE: &str = "config.json";
 /// Says how pictures are prepared.
 pub(super) const PREPROCESSOR_FILE: &str = "preprocessor_config.json";
-/// Tells the tokenizers of SigLIP and SigLIP 2 apart.
-pub(super) const TOKENIZER_CONFIG_FILE: &str = "tokenizer_config.json";
+/// Where transformers 5 says it, within what it says of texts.
+pub(super) const PROCESSOR_FILE: &str = "processor_config.json";
 /// Holds the scale and the bias, where a repository has it.
 pub(super) const WEIGHTS_FILE: &str = "model.safetensors";
 
@@ -85,15 +85,16 @@ pub(super) fn read(folder: &Path, options: &LayoutOptions) -> Result<Draft, AddE
     if openclip::is_it(&config) {
         return openclip::read(folder, &config, options);
     }
-    let preprocessor = Json::read(folder, PREPROCESSOR_FILE)?;
+    let preprocessor = Json::of_pictures(folder)?;
     let tokenizer = tokenizer_at(folder, TOKENIZER_FILE)?;
-    let kind = family(folder, &config)?;
+    let reader = text_reader(spec_of_nothing(), &tokenizer)?;
+    let kind = family(&config, &reader, &tokenizer)?;
     let image = image_spec(kind, &preprocessor, &config)?;
     let [image_network, text_network] = networks(folder, options.variant.as_deref())?;
-    check_image(kind, &image_network, &image)?;
+    check_image(kind, &image_network, &image, &preprocessor.name())?;
     check_text(kind, &text_network)?;
     let embedding_dim = dimension(kind, &config, &image_network, &text_network)?;
-    let text = text_spec(kind, &config, &tokenizer)?;
+    let text = text_spec(kind, &config, &reader, &tokenizer)?;
     let mut warnings = Vec::new();
     let stored = stored_scale(folder)?;
     let scale = scale(kind, stored, options, &mut warnings)?;
@@ -144,6 +145,11 @@ fn text_reader(spec: TextSpec, tokenizer: &Path) -> Result<TextReader, AddError>
         .map_err(|source| AddError::Tokenizer { path: tokenizer.to_owned(), source })
 }
 
+/// For a look at the vocabulary alone.
+fn spec_of_nothing() -> TextSpec {
+    TextSpec { context_length: 0, pad_id: 0, canonicalize: Canonicalize::None }
+}
+
 struct Json {
     path: PathBuf,
     value: Value,
@@ -167,6 +173,26 @@ impl Json {
         }
     }
 
+    /// `preprocessor_config.json`, or the part about pictures of `processor_config.json`.
+    fn of_pictures(folder: &Path) -> Result<Self, AddError> {
+        if folder.join(PREPROCESSOR_FILE).exists() || !folder.join(PROCESSOR_FILE).exists() {
+            return Self::read(folder, PREPROCESSOR_FILE);
+        }
+        let whole = Self::read(folder, PROCESSOR_FILE)?;
+        match &whole.value["image_processor"] {
+            part if part.is_object() => Ok(Self { value: part.clone(), ..whole }),
+            _ => {
+                let problem = format!("is missing, and there is no {PREPROCESSOR_FILE}");
+                Err(whole.refused("image_processor", problem))
+            }
+        }
+    }
+
+    /// The file's name, for people.
+    fn name(&self) -> String {
+        self.path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+    }
+
     fn refused(&self, field: &str, problem: impl Into<String>) -> AddError {
         AddError::Field {
             path: self.path.clone(),
@@ -180,18 +206,28 @@ impl Json {
     }
 }
 
-/// `model_type`, and the class of the tokenizer: fixed-resolution SigLIP 2 checkpoints call
-/// themselves `siglip` and use Gemma's tokenizer.
-fn family(folder: &Path, config: &Json) -> Result<ModelKind, AddError> {
+/// `model_type`, and for SigLIP the first tokens of the vocabulary: fixed-resolution SigLIP 2
+/// checkpoints call themselves `siglip` and have Gemma's vocabulary. What a
+/// `tokenizer_config.json` calls its class changes with the version that wrote it.
+fn family(config: &Json, reader: &TextReader, tokenizer: &Path) -> Result<ModelKind, AddError> {
     match config.value["model_type"].as_str() {
         Some("clip") => Ok(ModelKind::Clip),
         Some("siglip") => {
-            let path = folder.join(TOKENIZER_CONFIG_FILE);
-            let gemma = path.is_file()
-                && Json::read(folder, TOKENIZER_CONFIG_FILE)?.value["tokenizer_class"]
-                    .as_str()
-                    .is_some_and(|class| class.starts_with("Gemma"));
-            Ok(if gemma { ModelKind::Siglip2 } else { ModelKind::Siglip })
+            let is = |token, id| reader.token_id(token) == Some(id);
+            if is("<pad>", 0) && is("<eos>", 1) && is("<bos>", 2) {
+                Ok(ModelKind::Siglip2)
+            } else if is("</s>", 1) {
+                Ok(ModelKind::Siglip)
+            } else {
+                Err(AddError::Field {
+                    path: tokenizer.to_owned(),
+                    field: "model.vocab".to_owned(),
+                    problem: "is neither SigLIP's (</s> is token 1) nor SigLIP 2's (<pad>, <eos>, \
+                              <bos> are 0, 1, 2), so nobody knows how its texts are filled up; \
+                              a model.yaml can say it (docs/models.md)"
+                        .to_owned(),
+                })
+            }
         }
         Some("siglip2") => Err(config.refused(
             "model_type",
@@ -227,17 +263,7 @@ fn image_spec(kind: ModelKind, json: &Json, config: &Json) -> Result<ImageSpec, 
     if (factor * 255.0 - 1.0).abs() > 1e-4 {
         return Err(json.refused("rescale_factor", format!("is {factor}, not 1/255")));
     }
-    let resample = match value["resample"].as_u64() {
-        // Without a word the image processors of all families are bicubic.
-        None | Some(3) => Resample::Bicubic,
-        Some(2) => Resample::Bilinear,
-        Some(other) => {
-            return Err(json.refused(
-                "resample",
-                format!("is {other}; 2 (bilinear) and 3 (bicubic) are known"),
-            ));
-        }
-    };
+    let resample = resample(json)?;
     let size = side(json, "size")?;
     let (resize, size, shortest_edge) = match size {
         Some(Side::Square(size)) => (Resize::Stretch, size, size),
@@ -277,6 +303,25 @@ fn image_spec(kind: ModelKind, json: &Json, config: &Json) -> Result<ImageSpec, 
         ([0.0; 3], [1.0; 3])
     };
     Ok(ImageSpec { size, resize, shortest_edge, resample, mean, std })
+}
+
+/// A number of Pillow's, or its name in any spelling: `bicubic`, `PIL.Image.BICUBIC`,
+/// `Resampling.BICUBIC`.
+fn resample(json: &Json) -> Result<Resample, AddError> {
+    let value = &json.value["resample"];
+    let name = value
+        .as_str()
+        .map(|text| text.rsplit('.').next().unwrap_or_default().trim().to_ascii_lowercase());
+    match (value.as_u64(), name.as_deref()) {
+        // Without a word the image processors of all families are bicubic.
+        _ if value.is_null() => Ok(Resample::Bicubic),
+        (Some(3), _) | (_, Some("bicubic" | "3")) => Ok(Resample::Bicubic),
+        (Some(2), _) | (_, Some("bilinear" | "2")) => Ok(Resample::Bilinear),
+        _ => {
+            Err(json
+                .refused("resample", format!("is {value}; 2 (bilinear) and 3 (bicubic) are known")))
+        }
+    }
 }
 
 enum Side {
@@ -326,7 +371,12 @@ fn number_of(value: &Value) -> Option<f32> {
 }
 
 /// Padding and canonicalising are the family's; the tokenizer's files say other things, or none.
-fn text_spec(kind: ModelKind, config: &Json, tokenizer: &Path) -> Result<TextSpec, AddError> {
+fn text_spec(
+    kind: ModelKind,
+    config: &Json,
+    reader: &TextReader,
+    tokenizer: &Path,
+) -> Result<TextSpec, AddError> {
     let written = config.value["text_config"]["max_position_embeddings"].as_u64();
     let written = written.and_then(|length| usize::try_from(length).ok());
     let (usual, canonicalize) = match kind {
@@ -334,9 +384,7 @@ fn text_spec(kind: ModelKind, config: &Json, tokenizer: &Path) -> Result<TextSpe
         ModelKind::Siglip => (64, Canonicalize::LowerNoAsciiPunctuation),
         ModelKind::Siglip2 => (64, Canonicalize::Lower),
     };
-    let mut spec = TextSpec { context_length: written.unwrap_or(usual), pad_id: 0, canonicalize };
-    let reader = text_reader(spec, tokenizer)?;
-    spec.pad_id = match kind {
+    let pad_id = match kind {
         ModelKind::Clip => reader.token_id("<|endoftext|>").ok_or_else(|| AddError::Field {
             path: tokenizer.to_owned(),
             field: "<|endoftext|>".to_owned(),
@@ -345,7 +393,7 @@ fn text_spec(kind: ModelKind, config: &Json, tokenizer: &Path) -> Result<TextSpe
         ModelKind::Siglip => 1,
         ModelKind::Siglip2 => 0,
     };
-    Ok(spec)
+    Ok(TextSpec { context_length: written.unwrap_or(usual), pad_id, canonicalize })
 }
 
 /// The image tower and the text tower.
@@ -477,10 +525,15 @@ fn output_names(kind: ModelKind, tower: Tower) -> &'static [&'static str] {
     }
 }
 
-fn check_image(kind: ModelKind, network: &Network, spec: &ImageSpec) -> Result<(), AddError> {
+fn check_image(
+    kind: ModelKind,
+    network: &Network,
+    spec: &ImageSpec,
+    prepared_by: &str,
+) -> Result<(), AddError> {
     network.output(output_names(kind, Tower::Image))?;
     network.only_inputs(&["pixel_values"])?;
-    network.takes_pictures_of("pixel_values", spec.size, PREPROCESSOR_FILE)
+    network.takes_pictures_of("pixel_values", spec.size, prepared_by)
 }
 
 fn check_text(kind: ModelKind, network: &Network) -> Result<(), AddError> {
