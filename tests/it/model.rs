@@ -108,6 +108,50 @@ fn every_layout_is_read_as_it_is_and_computes_what_the_reference_does() {
     assert_eq!(verified.out().matches(": good").count(), 6, "{}", verified.out());
 }
 
+/// What transformers 5 writes, and what people do to such folders.
+#[test]
+fn siglip_2_is_told_by_its_tokens_and_pictures_by_either_file() {
+    let workspace = Workspace::with_one_policy();
+    let folder = copy_of("siglip2-tiny", &workspace);
+    let named = folder.join("tokenizer_config.json");
+    fs::write(&named, r#"{"tokenizer_class": "SiglipTokenizer"}"#).expect("written");
+    add(&workspace, &folder, "other-class", &[]).expect_code(0);
+    equals_the_reference(&workspace, "other-class", "siglip2-tiny", 1e-3);
+
+    fs::remove_file(&named).expect("removed");
+    let preprocessor = folder.join("preprocessor_config.json");
+    let mut image: Value =
+        serde_json::from_slice(&fs::read(&preprocessor).expect("read")).expect("JSON");
+    image["resample"] = "PIL.Image.BILINEAR".into();
+    let processor = serde_json::json!({"image_processor": image, "processor_class": "x"});
+    fs::write(folder.join("processor_config.json"), processor.to_string()).expect("written");
+    fs::remove_file(&preprocessor).expect("removed");
+    add(&workspace, &folder, "one-file", &[]).expect_code(0);
+    equals_the_reference(&workspace, "one-file", "siglip2-tiny", 1e-3);
+
+    refused(
+        "siglip-tiny",
+        &edit("tokenizer.json", "</s>", "<end>"),
+        &[],
+        &["tokenizer.json", "neither", "model.yaml"],
+    );
+    refused(
+        "siglip-tiny",
+        &edit("preprocessor_config.json", "\"resample\": 3", "\"resample\": \"lanczos\""),
+        &[],
+        &["resample", "lanczos", "bicubic"],
+    );
+    refused(
+        "siglip-tiny",
+        &|folder| {
+            fs::remove_file(folder.join("preprocessor_config.json")).expect("removed");
+            fs::write(folder.join("processor_config.json"), "{}").expect("written");
+        },
+        &[],
+        &["processor_config.json", "image_processor"],
+    );
+}
+
 #[test]
 fn half_precision_and_integers_stay_near() {
     let workspace = Workspace::with_one_policy();

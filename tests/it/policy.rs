@@ -87,6 +87,59 @@ fn check_tells_every_problem_with_its_place() {
 }
 
 #[test]
+fn what_is_misread_is_told_before_it_judges() {
+    let workspace = Workspace::with_one_policy();
+    let path = workspace.path().join("policies/strange.yaml");
+    let write = |more: &str| {
+        let text = format!(
+            "id: strange\nprompts: [a page, страница]\nthresholds: {{review: 1, block: 1}}\n{more}"
+        );
+        fs::write(&path, text).expect("written");
+    };
+    write("templates: ['фото {}']\ncontrast: [a gun \u{1F52B}]\nscope: {include: [avatars/**]}\n");
+    fs::write(workspace.path().join("policies/x.yaml.txt"), "id: x\n").expect("written");
+    workspace.upload("page.png", png(&page(0)));
+    let image = workspace.upload("meadow.png", png(&meadow(0)));
+
+    let told = workspace.run(&["policy", "check"]).expect_code(0).out();
+    for (place, word) in [
+        ("strange.yaml:2:19:", "страница"),
+        ("strange.yaml:4:13:", "фото"),
+        ("strange.yaml:5:", "`\u{1F52B}` in `a gun"),
+        ("x.yaml.txt: ", "is not read"),
+    ] {
+        let found = told.lines().any(|line| line.contains(place) && line.contains(word));
+        assert!(found, "{place} {word}: {told}");
+    }
+    assert!(!told.contains("scope takes"), "nothing was judged yet: {told}");
+
+    let ran = workspace.scan();
+    assert!(ran.err().contains("страница") && ran.err().contains("x.yaml.txt"), "{}", ran.err());
+    let told = workspace.run(&["policy", "check"]).expect_code(0).out();
+    assert!(told.contains("strange: the scope takes 0 of 2 pictures"), "{told}");
+    assert!(told.contains("strange.yaml:6:") && told.contains("none of the 2 pictures"), "{told}");
+    let told = workspace.run(&["doctor"]).out();
+    assert!(told.contains("strange: the scope takes 0 of 2 pictures"), "{told}");
+    assert!(told.contains("x.yaml.txt"), "{told}");
+
+    fs::remove_file(workspace.path().join("policies/x.yaml.txt")).expect("removed");
+    fs::remove_file(&path).expect("removed");
+    workspace.run(&["policy", "check", "--strict"]).expect_code(0);
+    write("");
+    workspace.run(&["policy", "check", "--strict"]).expect_code(78);
+    write("scope: {include: [./avatars/**]}\n");
+    let told = workspace.scan().expect_code(78).err();
+    assert!(told.contains("strange.yaml:4:") && told.contains("write `avatars/**`"), "{told}");
+
+    fs::remove_file(&path).expect("removed");
+    let image = image.to_str().expect("our name");
+    let prompts = ["--prompt", "ｇｕｎ", "--prompt", "a gun"];
+    let ran = workspace.run(&[&["score", image][..], &prompts].concat()).expect_code(0);
+    assert!(ran.err().contains("can't read any of `ｇｕｎ`"), "{}", ran.err());
+    assert_eq!(ran.err().matches("can't read").count(), 1, "{}", ran.err());
+}
+
+#[test]
 fn explain_shows_prompts_that_add_up_to_the_score() {
     let workspace = Workspace::with_one_policy();
     judged(&workspace);
