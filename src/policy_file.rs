@@ -589,7 +589,7 @@ mod tests {
     fn a_glob_that_matches_nothing_is_an_error_with_its_place() {
         for (scope, column) in [
             ("{include: []}", 18),
-            ("{include: ['a/**', './b']}", 26),
+            ("{include: ['a/**', './b']}", 27),
             ("{exclude: ['avatars/']}", 19),
             ("{include: [a/**], exclude: ['**']}", 36),
         ] {

@@ -217,8 +217,8 @@ fn byte_of(c: char) -> Option<u8> {
 mod tests {
     use std::path::Path;
 
-    use super::super::{Canonicalize, TextSpec};
     use super::*;
+    use crate::vision::tokenize::{Canonicalize, TextSpec};
 
     fn reader(json: &[u8]) -> TextReader {
         let canonicalize = Canonicalize::None;

@@ -7,7 +7,11 @@ use crate::vision::{ImageSpec, ModelKind, Resample, Resize};
 
 /// Both styles: `"size": 224` of the older feature extractors, `"size": {"shortest_edge": 224}` of
 /// the newer image processors.
-pub(super) fn image_spec(kind: ModelKind, json: &Json, config: &Json) -> Result<ImageSpec, AddError> {
+pub(super) fn image_spec(
+    kind: ModelKind,
+    json: &Json,
+    config: &Json,
+) -> Result<ImageSpec, AddError> {
     let value = &json.value;
     for step in ["do_resize", "do_rescale"] {
         if !json.flag(step, true) {
