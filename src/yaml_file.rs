@@ -115,6 +115,10 @@ fn explain(file: &Path, error: &Error) -> YamlProblem {
             YamlProblem::at(file, place, format_args!("the field `{key}` stands here twice"))
                 .with_hint("remove one of the two")
         }
+        Error::Unexpected { expected: "sequence start", .. } => {
+            YamlProblem::at(file, place, "a list is expected here")
+                .with_hint("write it in brackets: `[a, b]`")
+        }
         Error::MultipleDocuments { .. } => {
             YamlProblem::at(file, place, "a second document begins here, and only one is read")
                 .with_hint(
@@ -179,6 +183,13 @@ mod tests {
     fn missing_and_repeated_fields_are_named() {
         assert!(problem("{}").what.contains("`prompts` is missing"));
         assert!(problem("prompts: [a]\nprompts: [b]").what.contains("twice"));
+    }
+
+    #[test]
+    fn a_list_that_is_none_is_named() {
+        for text in ["prompts: a", "prompts:", "prompts: {a: b}"] {
+            assert_eq!(problem(text).what, "a list is expected here", "{text}");
+        }
     }
 
     #[test]

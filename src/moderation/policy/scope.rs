@@ -184,7 +184,8 @@ fn check(glob: &str) -> Result<(), Fault> {
         return fault("it begins with `!`", hint);
     }
     if glob.contains('\\') {
-        let hint = write(&glob.replace('\\', "/")) + "; `[*]` stands for a `*` in a name";
+        let better = mended(&glob.replace('\\', "/"));
+        let hint = write(&better) + "; `[*]` stands for a `*` in a name";
         return fault("it has a backslash, and folders are parted by `/`", hint);
     }
     if glob.chars().any(char::is_control) {
@@ -272,7 +273,7 @@ fn alternatives(glob: &str) -> Option<Vec<String>> {
             Some((start, end, choices)) => {
                 open.extend(choices.iter().map(|choice| {
                     Cow::Owned(format!("{}{choice}{}", &next[..start], &next[end..]))
-                }))
+                }));
             }
         }
         if open.len() + done.len() > MOST_ALTERNATIVES {
@@ -338,6 +339,7 @@ mod tests {
             ("**/", "`**`"),
             ("avatars\\**", "`avatars/**`"),
             ("C:/up/**", "`up/**`"),
+            ("C:\\up\\**", "`up/**`"),
             ("~/up/**", "`up/**`"),
             ("**.jpg", "`**/*.jpg`"),
             ("avatars**", "`avatars/**`"),
@@ -362,7 +364,7 @@ mod tests {
         {
             scope(&[glob], &[]).expect(glob);
         }
-        let many = format!("{}", "{a,b}".repeat(12));
+        let many = "{a,b}".repeat(12);
         assert!(scope(&[&many], &[]).is_err(), "4,096 globs in one");
     }
 
