@@ -15,7 +15,6 @@ pub(crate) mod sniff;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
@@ -25,6 +24,7 @@ use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Resize, Window, resampled};
 use crate::moderation::{Doubt, Doubts, PerceptualHash};
 
+use animation::Animation;
 pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
 pub use sniff::{has_picture_extension, sniff};
@@ -404,6 +404,13 @@ impl Limits {
         Ok(())
     }
 
+    /// The most views that a picture may have.
+    pub(crate) fn most_views(&self) -> u32 {
+        // Whatever is seen is seen over white and over black: the still, and of an animation frames
+        // and two other cuts.
+        animation::most_looked_at(self.frames_scored).saturating_add(3).saturating_mul(2)
+    }
+
     fn of_decoder(&self) -> image::Limits {
         let mut limits = image::Limits::default();
         limits.max_image_width = Some(self.side);
@@ -421,6 +428,7 @@ struct Still {
     orientation: Orientation,
     /// A colour profile; it describes red, green and blue, or grey.
     profile: Option<Vec<u8>>,
+    /// Why a person has to see it.
     doubts: Doubts,
 }
 
@@ -436,26 +444,33 @@ fn policy_views(
     let mut gallery =
         Gallery { spec, views: Vec::new(), has_alpha: false, hash: None, doubts: still.doubts };
     let (full, orientation, profile) = (still.full, still.orientation, still.profile.clone());
+    let of_frame = |image| {
+        let (profile, doubts) = (profile.clone(), Doubts::default());
+        shown(Still { image, full, orientation, profile, doubts })
+    };
     let (width, height) = still.full_as_shown();
-    let frames = animation::frame_count(format, bytes);
+    let film = Animation::of(format, bytes, limits);
+    let cuts = film.as_ref().map_or_else(Vec::new, |film| film.cuts(&still.image));
+    // A GIF of one frame is a still.
+    let film = film.filter(|film| format != Format::Gif || film.count() > 1);
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
     // no animations show it, the others never do.
-    if frames.is_none() || format == Format::Png {
+    if film.is_none() || format == Format::Png {
         gallery.hang(shown(still))?;
     }
-    if let Some(frames) = frames {
-        let chosen = animation::chosen_frames(format, bytes, limits, frames, |image| {
-            let doubts = Doubts::default();
-            let still = Still { image, full, orientation, profile: profile.clone(), doubts };
-            gallery.squares(shown(still))
-        })?;
-        chosen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
+    if let Some(film) = &film {
+        let chosen = film.chosen(format, limits, |image| gallery.squares(of_frame(image)))?;
+        chosen.seen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
+        gallery.doubts.extend(chosen.doubts);
+    }
+    for cut in cuts {
+        gallery.hang(of_frame(cut))?;
     }
     let facts = PictureFacts {
         format: format.name(),
         width,
         height,
-        frames: frames.unwrap_or(1),
+        frames: film.map_or(1, |film| film.count()),
         has_alpha: gallery.has_alpha,
         hash: gallery.hash,
         signals: signals::signals(format, bytes, survey.as_ref()),
@@ -639,8 +654,16 @@ fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, 
             let decoder = PngDecoder::with_limits(reader(), limits.of_decoder());
             finish(format, decoder.map_err(flaw)?, limits)
         }
-        Format::Gif => finish(format, GifDecoder::new(reader()).map_err(flaw)?, limits),
-        Format::WebP => finish(format, WebPDecoder::new(reader()).map_err(flaw)?, limits),
+        Format::Gif | Format::WebP => match Animation::of(format, bytes, limits) {
+            Some(film) => film.first(format, limits),
+            None if format == Format::Gif => Err(Flaw::Truncated { format: format.name() }),
+            None => {
+                let decoder = WebPDecoder::new(reader()).map_err(flaw)?;
+                let mut still = finish(format, decoder, limits)?;
+                still.doubts.extend(animation::doubts_of_still(bytes));
+                Ok(still)
+            }
+        },
     }
 }
 
@@ -663,50 +686,3 @@ fn finish(format: Format, mut decoder: impl ImageDecoder, limits: &Limits) -> Re
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     let profile = decoder.icc_profile().ok().flatten();
     let image = DynamicImage::from_decoder(decoder).map_err(flaw)?;
-    let doubts = Doubts::default();
-    Ok(Still { image, full: (width, height), orientation, profile, doubts })
-}
-
-/// Fits a picture into a box and lays it over a checkerboard.
-fn fitted(image: &DynamicImage, max_width: u32, max_height: u32) -> Option<RgbImage> {
-    let (width, height) = (image.width(), image.height());
-    let scale = (f64::from(max_width) / f64::from(width))
-        .min(f64::from(max_height) / f64::from(height))
-        .min(1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and a side of the picture"
-    )]
-    let shrunk = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-    let size = (shrunk(width), shrunk(height));
-    let whole = Window::whole(width, height);
-    let rgb = if let DynamicImage::ImageRgba8(rgba) = image {
-        let mut premultiplied = rgba.clone();
-        premultiply(premultiplied.as_flat_samples_mut().samples);
-        let source = Raster { width, height, channels: 4, pixels: premultiplied.as_raw() };
-        let small = resampled(&source, whole, size, Resample::Bilinear)?;
-        checkered(&small, size.0)
-    } else {
-        let rgb = image.as_rgb8()?;
-        let source = Raster { width, height, channels: 3, pixels: rgb.as_raw() };
-        resampled(&source, whole, size, Resample::Bilinear)?
-    };
-    RgbImage::from_raw(size.0, size.1, rgb)
-}
-
-/// Premultiplied pixels over squares of 8 × 8 pixels in two greys.
-fn checkered(rgba: &[u8], width: u32) -> Vec<u8> {
-    let rows = rgba.chunks(width as usize * 4);
-    rows.enumerate()
-        .flat_map(|(y, row)| {
-            row.chunks(8 * 4).enumerate().flat_map(move |(x, part)| {
-                let background = if (x + y / 8) % 2 == 0 { 0x99 } else { 0x66 };
-                over(part, background)
-            })
-        })
-        .collect()
-}
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,1 @@
+//! Animations that the tests write byte by byte.
