@@ -193,6 +193,5 @@ impl Frame<'_> {
     }
 }
 
-
 #[cfg(test)]
 mod tests;

@@ -143,7 +143,8 @@ fn number(bytes: &[u8], at: usize) -> u32 {
 }
 
 fn frame<'a>(control: &[u8], image: Image<'a>) -> Option<Frame<'a>> {
-    let &[high, low, parts_high, parts_low, disposal, blend] = control.get(20..26)?.first_chunk()?;
+    let &[high, low, parts_high, parts_low, disposal, blend] =
+        control.get(20..26)?.first_chunk()?;
     let parts = match u16::from_be_bytes([parts_high, parts_low]) {
         0 => 100,
         parts => u32::from(parts),
@@ -203,7 +204,8 @@ fn check_sum(name: &[u8], content: &[u8]) -> u32 {
         }
         table
     };
-    !name.iter().chain(content).fold(u32::MAX, |sum, byte| {
-        TABLE[((sum ^ u32::from(*byte)) & 0xFF) as usize] ^ (sum >> 8)
-    })
+    !name
+        .iter()
+        .chain(content)
+        .fold(u32::MAX, |sum, byte| TABLE[((sum ^ u32::from(*byte)) & 0xFF) as usize] ^ (sum >> 8))
 }

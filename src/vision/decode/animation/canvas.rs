@@ -127,7 +127,13 @@ impl Canvas {
     }
 
     /// Lays a line of indices over a row of the area; transparent colours leave what is there.
-    pub(super) fn lay_line(&mut self, area: Area, line: u32, indices: &[u8], colours: &[[u8; 4]; 256]) {
+    pub(super) fn lay_line(
+        &mut self,
+        area: Area,
+        line: u32,
+        indices: &[u8],
+        colours: &[[u8; 4]; 256],
+    ) {
         let (width, height) = self.image.dimensions();
         let Some(y) = area.top.checked_add(line).filter(|y| *y < height) else { return };
         let shown = area.right().min(width).saturating_sub(area.left) as usize;

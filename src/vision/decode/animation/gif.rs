@@ -71,27 +71,33 @@ pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Animation<'a>
         doubts: Doubts::default(),
         steps: 0,
     };
-    walk.blocks(start);
+    let before_the_end = walk.blocks(start);
+    if before_the_end.is_some_and(|pictures| walk.count > pictures) {
+        walk.doubts.insert(Doubt::SecondPicture);
+    }
     Some(walk.finish(head.starts_with(b"GIF87a"), limits))
 }
 
 impl<'a> Walk<'a> {
-    /// Reads blocks up to the end of the file.
-    fn blocks(&mut self, mut at: usize) {
-        let mut behind_the_end = false;
+    /// Reads blocks up to the end of the file; how many pictures there were when the block came that
+    /// says that there are no more.
+    fn blocks(&mut self, mut at: usize) -> Option<u32> {
+        let mut before_the_end = None;
         loop {
             let next = match self.bytes.get(at) {
-                None => return,
+                None => None,
                 Some(0x21) => self.extension(at),
                 Some(0x2C) => self.picture(at),
                 Some(0x3B) => {
-                    behind_the_end = true;
-                    self.search(at + 1, behind_the_end)
+                    before_the_end = before_the_end.or(Some(self.count));
+                    self.search(at + 1, true)
                 }
-                Some(_) => self.search(at, behind_the_end),
+                Some(_) => self.search(at, before_the_end.is_some()),
             };
-            let Some(next) = next else { return };
-            at = next;
+            match next {
+                Some(next) => at = next,
+                None => return before_the_end,
+            }
         }
     }
 
@@ -99,6 +105,10 @@ impl<'a> Walk<'a> {
     fn extension(&mut self, at: usize) -> Option<usize> {
         let label = *self.bytes.get(at + 1)?;
         let (content, next) = self.sub_blocks(at + 2);
+        // Viewers that do not know an extension skip it, or stop; one that has no end hides the rest.
+        if next.is_none() || !matches!(label, 0x01 | 0xF9 | 0xFE | 0xFF) {
+            self.doubts.insert(Doubt::Damaged);
+        }
         let first = content.clone().next().unwrap_or_default();
         match (label, first) {
             (0xF9, [packed, low, high, index, rest @ ..]) => {
@@ -124,7 +134,10 @@ impl<'a> Walk<'a> {
     }
 
     /// The content of sub-blocks, and where they end, unless the file does before.
-    fn sub_blocks(&self, start: usize) -> (impl Iterator<Item = &'a [u8]> + Clone + use<'a>, Option<usize>) {
+    fn sub_blocks(
+        &self,
+        start: usize,
+    ) -> (impl Iterator<Item = &'a [u8]> + Clone + use<'a>, Option<usize>) {
         let mut at = start;
         let next = loop {
             match self.bytes.get(at) {
@@ -190,27 +203,23 @@ impl<'a> Walk<'a> {
         if !behind_the_end {
             self.doubts.insert(Doubt::Damaged);
         }
-        let mut found = None;
         for (offset, byte) in rest.iter().enumerate() {
             let at = start + offset;
-            found = match byte {
+            let found = match byte {
                 b'G' => self.another_head(at),
                 0x21 if self.is_control(at) => Some(at),
                 0x2C if self.is_picture(at) => Some(at),
                 _ => None,
             };
             if found.is_some() {
-                break;
+                return found;
             }
             if self.steps > MOST_STEPS {
                 self.doubts.insert(Doubt::Damaged);
                 return None;
             }
         }
-        if found.is_some() && behind_the_end {
-            self.doubts.insert(Doubt::SecondPicture);
-        }
-        found
+        None
     }
 
     /// The head of a whole GIF inside this one: its colours, and where its blocks begin.
@@ -243,8 +252,8 @@ impl<'a> Walk<'a> {
         };
         // Every encoder begins with a clear code.
         let (code_size, bits) = (*code_size, u32::from(u16::from_le_bytes([*low, *high])));
-        let is_clear = (1..=8).contains(&code_size)
-            && bits & ((2 << code_size) - 1) == 1 << code_size;
+        let is_clear =
+            (1..=8).contains(&code_size) && bits & ((2 << code_size) - 1) == 1 << code_size;
         if !is_clear || *length < 2 || area.pixels() == 0 {
             return false;
         }
@@ -325,7 +334,8 @@ impl Image<'_> {
         let palette = self.palette.unwrap_or_default().as_chunks::<3>().0;
         // What lies beyond the palette is black to most viewers, but not to all.
         let beyond = indices.iter().max().is_some_and(|most| usize::from(*most) >= palette.len());
-        let odd = |index: &u8| usize::from(*index) >= palette.len() && self.transparent != Some(*index);
+        let odd =
+            |index: &u8| usize::from(*index) >= palette.len() && self.transparent != Some(*index);
         if beyond && indices.iter().any(odd) {
             doubts.insert(Doubt::Colours);
         }
@@ -345,7 +355,8 @@ impl Image<'_> {
         let lines = indices.chunks(area.width.max(1) as usize);
         if self.interlaced {
             let passes = [(0, 8), (4, 8), (2, 4), (1, 2)];
-            let rows = passes.into_iter().flat_map(|(first, step)| (first..area.height).step_by(step));
+            let rows =
+                passes.into_iter().flat_map(|(first, step)| (first..area.height).step_by(step));
             rows.zip(lines).for_each(|(row, line)| canvas.lay_line(area, row, line, &colours));
         } else {
             (0..).zip(lines).for_each(|(row, line)| canvas.lay_line(area, row, line, &colours));

@@ -105,7 +105,8 @@ impl<T> Shortlist<T> {
     pub(super) fn put(&mut self, place: Place, number: u32, sketch: Sketch, what: T) {
         let to_come = self.always.iter().filter(|always| **always > number).count();
         let stays = place == Place::Stays;
-        if stays && self.kept.len() + to_come >= self.usually
+        if stays
+            && self.kept.len() + to_come >= self.usually
             && let Some((weakest, _)) = self.weakest()
         {
             self.kept.swap_remove(weakest);
@@ -154,4 +155,91 @@ fn evenly(frames: u32, count: u32) -> Vec<u32> {
         // Rounded to the nearest.
         .map(|step| u32::try_from((2 * step * last + steps) / (2 * steps)).unwrap_or(u32::MAX))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use image::{Rgba, RgbaImage};
+
+    use super::*;
+
+    /// Greys below this distance are alike.
+    const STEP: u8 = 3;
+
+    /// The frames that are looked at of an animation of these greys, all shown for the same time.
+    fn looked_at(greys: &[u8], count: u32) -> Vec<u32> {
+        let mut shortlist = Shortlist::new(&vec![100; greys.len()], false, count);
+        for (number, grey) in (0..).zip(greys) {
+            offer(&mut shortlist, number, *grey);
+        }
+        shortlist.finish()
+    }
+
+    fn offer(shortlist: &mut Shortlist<u32>, number: u32, grey: u8) {
+        let sketch = Sketch::of(&RgbaImage::from_pixel(5, 30, Rgba([grey, grey, grey, 255])));
+        if let Some(place) = shortlist.place(number, &sketch) {
+            shortlist.put(place, number, sketch, number);
+        }
+    }
+
+    #[test]
+    fn numbers_are_spread_from_the_first_to_the_last() {
+        assert_eq!(evenly(2, 8), [0, 1]);
+        assert_eq!(evenly(8, 8), [0, 1, 2, 3, 4, 5, 6, 7]);
+        assert_eq!(evenly(1_000, 8), [0, 143, 285, 428, 571, 714, 856, 999]);
+        assert_eq!(evenly(100, 1), [0]);
+        assert_eq!(evenly(0, 8), [0]);
+    }
+
+    #[test]
+    fn a_frame_that_flashes_by_is_looked_at_wherever_it_is() {
+        // Far from the others, and not so far that it counts as another picture.
+        for flash in [250, 106 + STEP] {
+            for place in 0..200 {
+                let mut greys: Vec<u8> = (0..200).map(|frame| 100 + frame % 7).collect();
+                greys[place] = flash;
+                let seen = looked_at(&greys, 8);
+                assert!(seen.contains(&u32::try_from(place).expect("small")), "{place}: {seen:?}");
+                assert!(seen.len() <= 8 && seen.contains(&0) && seen.contains(&199), "{seen:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_of_few_frames_are_looked_at_and_one_is_the_first() {
+        assert_eq!(looked_at(&[9, 9, 9], 8), [0, 1, 2]);
+        assert_eq!(looked_at(&[1, 2, 3, 4, 5], 1), [0]);
+        assert_eq!(looked_at(&[1, 2, 3, 4, 5], 2), [0, 4]);
+        assert_eq!(looked_at(&[7; 100], 8), [0, 33, 66, 99], "the same again shows nothing new");
+    }
+
+    #[test]
+    fn what_is_shown_long_or_last_for_ever_is_looked_at() {
+        let mut times = vec![20; 50];
+        (times[17], times[30]) = (600, 500);
+        assert_eq!(longest(&times, 4), [17, 30]);
+        assert_eq!(longest(&[100; 50], 4), [0_u32; 0]);
+        assert_eq!(longest(&[0; 3], 1), [0], "no time at all");
+        assert_eq!(longest(&[], 4), [0_u32; 0]);
+        let mut shortlist = Shortlist::new(&times, true, 1);
+        (0..50).for_each(|number| offer(&mut shortlist, number, 7));
+        assert_eq!(shortlist.finish(), [0, 17, 49]);
+    }
+
+    #[test]
+    fn as_many_as_differ_are_looked_at_and_no_more_than_is_promised() {
+        for usually in [1, 2, 8] {
+            let mut shortlist = Shortlist::new(&[100; 200], true, usually);
+            (0..200).for_each(|number| offer(&mut shortlist, number, (number * 61 % 256) as u8));
+            let stays = shortlist.kept.iter().filter(|kept| kept.stays).count();
+            let far = |number: u32| {
+                let grey = |number: u32| (number * 61 % 256) as u8;
+                shortlist.kept.iter().all(|kept| grey(kept.number).abs_diff(grey(number)) > 16)
+            };
+            let all_alike = !(0..200).any(far);
+            assert!(all_alike || shortlist.is_full(), "{usually}");
+            assert!(stays <= most_looked_at(usually) as usize, "{usually}: {stays}");
+            assert!(shortlist.finish().len() <= most_looked_at(usually) as usize);
+        }
+    }
 }

@@ -53,12 +53,12 @@ pub(in super::super) fn doubts_of_still(bytes: &[u8]) -> Doubts {
     if pictures.len() > 1 {
         doubts.insert(Doubt::SecondPicture);
     }
-    let flags = chunks.first().filter(|(name, _)| name == b"VP8X").and_then(|(_, body)| body.first());
+    let flags =
+        chunks.first().filter(|(name, _)| name == b"VP8X").and_then(|(_, body)| body.first());
     // Some viewers believe the flag, others the pixels.
     let opaque = flags.is_some_and(|flags| flags & ALPHA == 0);
-    let lossless_with_alpha = |chunk: &Chunk| {
-        &chunk.0 == b"VP8L" && chunk.1.get(4).is_some_and(|byte| byte & 0x10 != 0)
-    };
+    let lossless_with_alpha =
+        |chunk: &Chunk| &chunk.0 == b"VP8L" && chunk.1.get(4).is_some_and(|byte| byte & 0x10 != 0);
     let has_alpha = chunks.iter().any(|(name, _)| name == b"ALPH");
     if opaque && (has_alpha || pictures.iter().any(|chunk| lossless_with_alpha(chunk))) {
         doubts.insert(Doubt::Canvas);
