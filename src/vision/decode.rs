@@ -390,11 +390,13 @@ impl Limits {
         Ok(())
     }
 
-    /// The most views of a file: of each frame, and of the still of an animated PNG, the whole, what
-    /// lies within its border and its parts, over white and over black.
+    /// The most views of a file: of each frame that is looked at, of the still of an animated PNG and
+    /// of two other cuts of a GIF, the whole, what lies within its border and its parts, over white
+    /// and over black.
     pub(crate) fn most_views(&self) -> u32 {
         let of_one = u32::try_from(shapes::MOST_PARTS).unwrap_or(0) + 2;
-        (self.frames_scored.max(1) + 1).saturating_mul(2 * of_one)
+        let pictures = animation::most_looked_at(self.frames_scored).saturating_add(3);
+        pictures.saturating_mul(2 * of_one)
     }
 
     fn check_bytes(&self, bytes: u64) -> Result<(), Flaw> {
@@ -402,13 +404,6 @@ impl Limits {
             return Err(Flaw::TooMuchMemory { bytes, limit: self.decoded_bytes });
         }
         Ok(())
-    }
-
-    /// The most views that a picture may have.
-    pub(crate) fn most_views(&self) -> u32 {
-        // Whatever is seen is seen over white and over black: the still, and of an animation frames
-        // and two other cuts.
-        animation::most_looked_at(self.frames_scored).saturating_add(3).saturating_mul(2)
     }
 
     fn of_decoder(&self) -> image::Limits {

@@ -130,14 +130,12 @@ impl<'a> Animation<'a> {
         let mut doubts = self.doubts;
         let mut decoded = 0;
         for (number, frame) in (0..).zip(&self.frames) {
-            match frame.draw(&mut canvas, limits) {
-                Some(odd) => doubts.extend(odd),
+            let Some(odd) = frame.draw(&mut canvas, limits) else {
                 // Viewers stop here, or skip it.
-                None => {
-                    doubts.insert(Doubt::Damaged);
-                    continue;
-                }
-            }
+                doubts.insert(Doubt::Damaged);
+                continue;
+            };
+            doubts.extend(odd);
             decoded += 1;
             let sketch = Sketch::of(canvas.image());
             if let Some(place) = shortlist.place(number, &sketch) {

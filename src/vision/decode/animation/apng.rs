@@ -91,10 +91,10 @@ pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Animation<'a>
             }
             b"IDAT" => {
                 still_seen = true;
-                add(open.as_mut(), content);
+                add(&mut open, content);
             }
-            b"fdAT" => match (&mut open, content.get(4..)) {
-                (Some(open), Some(data)) => add(Some(open), data),
+            b"fdAT" => match (&open, content.get(4..)) {
+                (Some(_), Some(data)) => add(&mut open, data),
                 _ => animation.doubts.insert(Doubt::Damaged),
             },
             _ => {}
@@ -118,7 +118,7 @@ pub(super) fn read<'a>(bytes: &'a [u8], limits: &Limits) -> Option<Animation<'a>
     Some(animation)
 }
 
-fn add<'a>(open: Option<&mut Frame<'a>>, data: &'a [u8]) {
+fn add<'a>(open: &mut Option<Frame<'a>>, data: &'a [u8]) {
     if let Some(Frame { data: Data::Png(image), .. }) = open {
         image.data.push(data);
     }
@@ -180,7 +180,7 @@ pub(super) fn decode(image: &Image, area: Area, limits: &Limits) -> Option<RgbaI
     Some(DynamicImage::from_decoder(decoder).ok()?.into_rgba8())
 }
 
-fn put(file: &mut Vec<u8>, name: &[u8; 4], content: &[u8]) {
+fn put(file: &mut Vec<u8>, name: &[u8], content: &[u8]) {
     file.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_be_bytes());
     file.extend(name);
     file.extend(content);

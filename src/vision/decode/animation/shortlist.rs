@@ -230,11 +230,11 @@ mod tests {
     fn as_many_as_differ_are_looked_at_and_no_more_than_is_promised() {
         for usually in [1, 2, 8] {
             let mut shortlist = Shortlist::new(&[100; 200], true, usually);
-            (0..200).for_each(|number| offer(&mut shortlist, number, (number * 61 % 256) as u8));
+            let grey = |number: u32| u8::try_from(number * 61 % 256).expect("a byte");
+            (0..200).for_each(|number| offer(&mut shortlist, number, grey(number)));
             let stays = shortlist.kept.iter().filter(|kept| kept.stays).count();
             let far = |number: u32| {
-                let grey = |number: u32| (number * 61 % 256) as u8;
-                shortlist.kept.iter().all(|kept| grey(kept.number).abs_diff(grey(number)) > 16)
+                shortlist.kept.iter().all(|kept| grey(kept.number).abs_diff(grey(number)) > 24)
             };
             let all_alike = !(0..200).any(far);
             assert!(all_alike || shortlist.is_full(), "{usually}");

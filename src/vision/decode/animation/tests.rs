@@ -106,7 +106,9 @@ const FOR_EVER: &[u8] = b"\x21\xFF\x0BNETSCAPE2.0\x03\x01\0\0\0";
 fn gif(width: u32, height: u32, pictures: &[Drawn]) -> Vec<u8> {
     let mut bytes = gif_head(width, height);
     bytes.extend(FOR_EVER);
-    pictures.iter().for_each(|drawn| bytes.extend(blocks(drawn)));
+    for drawn in pictures {
+        bytes.extend(blocks(drawn));
+    }
     bytes.push(0x3B);
     bytes
 }

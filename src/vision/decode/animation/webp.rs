@@ -168,9 +168,11 @@ pub(super) fn decode(chunks: &[Chunk], area: Area, limits: &Limits) -> Option<(R
     let alpha = chunks.iter().find(|(other, _)| other == b"ALPH" && name == b"VP8 ");
     let mut inner = Vec::with_capacity(content.len() + 64);
     if let Some((_, alpha)) = alpha {
-        let less = |length: u32| length.saturating_sub(1).to_le_bytes();
-        let ([a, b, c, _], [d, e, f, _]) = (less(area.width), less(area.height));
-        put(&mut inner, b"VP8X", &[ALPHA, 0, 0, 0, a, b, c, d, e, f]);
+        let mut head = vec![ALPHA, 0, 0, 0];
+        for length in [area.width, area.height] {
+            head.extend(&length.saturating_sub(1).to_le_bytes()[..3]);
+        }
+        put(&mut inner, b"VP8X", &head);
         put(&mut inner, b"ALPH", alpha);
     }
     put(&mut inner, name, content);
@@ -187,7 +189,7 @@ pub(super) fn decode(chunks: &[Chunk], area: Area, limits: &Limits) -> Option<(R
     Some((image, doubts))
 }
 
-fn put(file: &mut Vec<u8>, name: &[u8; 4], content: &[u8]) {
+fn put(file: &mut Vec<u8>, name: &[u8], content: &[u8]) {
     file.extend(name);
     file.extend(u32::try_from(content.len()).unwrap_or(u32::MAX).to_le_bytes());
     file.extend(content);
