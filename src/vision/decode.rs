@@ -16,7 +16,6 @@ pub(crate) mod sniff;
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use image::codecs::gif::GifDecoder;
 use image::codecs::png::PngDecoder;
 use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
@@ -26,6 +25,7 @@ use super::perceptual;
 use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Resize, Window, resampled};
 use crate::moderation::{Doubt, Doubts, PerceptualHash};
 
+use animation::Animation;
 use colour::Colours;
 use orientation::Turn;
 
@@ -394,14 +394,6 @@ impl Limits {
         Ok(())
     }
 
-    /// The most views of a file: of each frame, and of the still of an animated PNG, the whole, what
-    /// lies within its border and its parts, over white and over black; as browsers show it, in the
-    /// colours as stored and turned otherwise.
-    pub(crate) fn most_views(&self) -> u32 {
-        let of_one = u32::try_from(shapes::MOST_PARTS).unwrap_or(0) + 2;
-        (self.frames_scored.max(1) + 1).saturating_mul(3 * 2 * of_one)
-    }
-
     fn check_bytes(&self, bytes: u64) -> Result<(), Flaw> {
         if bytes > self.decoded_bytes {
             return Err(Flaw::TooMuchMemory { bytes, limit: self.decoded_bytes });
@@ -425,6 +417,7 @@ struct Still {
     full: (u32, u32),
     turn: Turn,
     colours: Colours,
+    /// Why a person has to see it.
     doubts: Doubts,
 }
 
@@ -440,26 +433,33 @@ fn policy_views(
     let mut gallery =
         Gallery { spec, views: Vec::new(), has_alpha: false, hash: None, doubts: still.doubts };
     let (full, turn, colours) = (still.full, still.turn, still.colours.clone());
+    let of_frame = |image| {
+        let (colours, doubts) = (colours.clone(), Doubts::default());
+        Still { image, full, turn, colours, doubts }
+    };
     let (width, height) = still.full_as_shown();
-    let frames = animation::frame_count(format, bytes);
+    let film = Animation::of(format, bytes, limits);
+    let cuts = film.as_ref().map_or_else(Vec::new, |film| film.cuts(&still.image));
+    // A GIF of one frame is a still.
+    let film = film.filter(|film| format != Format::Gif || film.count() > 1);
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
     // no animations show it, the others never do.
-    if frames.is_none() || format == Format::Png {
+    if film.is_none() || format == Format::Png {
         gallery.hang(still)?;
     }
-    if let Some(frames) = frames {
-        let chosen = animation::chosen_frames(format, bytes, limits, frames, |image| {
-            let doubts = Doubts::default();
-            let still = Still { image, full, turn, colours: colours.clone(), doubts };
-            gallery.looks(still)
-        })?;
-        chosen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
+    if let Some(film) = &film {
+        let chosen = film.chosen(format, limits, |image| gallery.looks(of_frame(image)))?;
+        chosen.seen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
+        gallery.doubts.extend(chosen.doubts);
+    }
+    for cut in cuts {
+        gallery.hang(of_frame(cut))?;
     }
     let facts = PictureFacts {
         format: format.name(),
         width,
         height,
-        frames: frames.unwrap_or(1),
+        frames: film.map_or(1, |film| film.count()),
         has_alpha: gallery.has_alpha,
         hash: gallery.hash,
         signals: signals::signals(format, bytes, survey.as_ref()),
@@ -481,6 +481,11 @@ impl Still {
         if turned { (self.full.1, self.full.0) } else { self.full }
     }
 }
+
+/// The most views of a file. An ordinary animation has two for each frame that is looked at; what would
+/// have more (an animated strip that lets the background through, in doubtful colours) is not judged in
+/// full, and a person looks.
+pub(crate) const MOST_VIEWS: u32 = 200;
 
 /// Collects views.
 struct Gallery<'a> {
@@ -549,8 +554,13 @@ impl Gallery<'_> {
 
     fn add(&mut self, rgb: Vec<u8>) {
         let view = Pixels { size: self.spec.size, rgb };
-        if !self.views.contains(&view) {
+        if self.views.contains(&view) {
+            return;
+        }
+        if self.views.len() < MOST_VIEWS as usize {
             self.views.push(view);
+        } else {
+            self.doubts.insert(Doubt::Parts);
         }
     }
 }
@@ -606,7 +616,7 @@ fn shown(still: Still) -> DynamicImage {
     image
 }
 
-/// A picture in all the ways in which viewers show it; see [`Limits::most_views`].
+/// A picture in all the ways in which viewers show it; see [`Gallery::looks`].
 struct Looks {
     /// As [`shown`].
     shown: DynamicImage,
@@ -684,8 +694,16 @@ fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, 
             let decoder = PngDecoder::with_limits(Cursor::new(&*plain), limits.of_decoder());
             finish(format, bytes, decoder.map_err(flaw)?, limits)
         }
-        Format::Gif => finish(format, bytes, GifDecoder::new(reader()).map_err(flaw)?, limits),
-        Format::WebP => finish(format, bytes, WebPDecoder::new(reader()).map_err(flaw)?, limits),
+        Format::Gif | Format::WebP => match Animation::of(format, bytes, limits) {
+            Some(film) => film.first(format, limits),
+            None if format == Format::Gif => Err(Flaw::Truncated { format: format.name() }),
+            None => {
+                let decoder = WebPDecoder::new(reader()).map_err(flaw)?;
+                let mut still = finish(format, bytes, decoder, limits)?;
+                still.doubts.extend(animation::doubts_of_still(bytes));
+                Ok(still)
+            }
+        },
     }
 }
 

@@ -52,7 +52,7 @@ const TABLE: &[Row] = &[
     // `nix`: users and groups; `rustix`: access control lists.
     Row { room: "ground", rooms: &["moderation"], crates: &["nix", "rustix"], only_in: &[] },
     // `ground`: libraries and models are loaded only where nobody else may write them.
-    // `moxcms`: colour profiles; `modtool_jpeg`: our own decoder; `sha2`: the hashes
+    // `moxcms`: colour profiles; `modtool_jpeg`: our own decoder; `weezl`: unpacking GIFs; `sha2`: the hashes
     // in a manifest; `half`: networks and numbers in half precision.
     Row {
         room: "vision",
@@ -62,6 +62,7 @@ const TABLE: &[Row] = &[
             "ort_tract",
             "tokenizers",
             "image",
+            "weezl",
             "modtool_jpeg",
             "fast_image_resize",
             "moxcms",
@@ -74,6 +75,8 @@ const TABLE: &[Row] = &[
             "half",
         ],
         only_in: &[
+            // Packed colour profiles.
+            ("vision/decode/colour", &["flate2"]),
             // Fetching models; small files of the Hub are told by their git hash.
             ("vision/model/hub", &["ureq", "sha1"]),
             // The walls around a decoding child.

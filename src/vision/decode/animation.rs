@@ -1,163 +1,196 @@
-//! Animations: how many frames there are, and those that are looked at.
+//! Animations: what lies in their blocks, what is on the screen when, and which frames are looked at.
+//!
+//! The three formats that can be animated are read here down to their frames, and laid over one
+//! another by our own rules: the decoders' own differ from browsers in canvas, disposal and what
+//! they refuse. Every GIF is read as an animation, perhaps of one frame.
 
+mod apng;
+mod canvas;
+mod gif;
 mod shortlist;
+mod sketch;
+mod webp;
 
-use std::io::Cursor;
+use image::DynamicImage;
+use image::metadata::Orientation;
 
-use image::codecs::gif::GifDecoder;
-use image::codecs::png::PngDecoder;
-use image::codecs::webp::WebPDecoder;
-use image::{AnimationDecoder, DynamicImage, Frames, ImageDecoder};
+use super::orientation::{self, Turn};
+use super::{Flaw, Format, Limits, Still, colour};
+use crate::moderation::{Doubt, Doubts};
+use canvas::{Area, Blend, Canvas, Disposal};
+use shortlist::Shortlist;
+use sketch::Sketch;
 
-use super::{Flaw, Format, Limits};
-use shortlist::{Shortlist, thumbnail};
+pub(super) use webp::doubts_of_still;
 
-/// How many frames the animation has, by a walk over the file's blocks that decodes nothing;
-/// `None` for a still.
-pub(super) fn frame_count(format: Format, bytes: &[u8]) -> Option<u32> {
-    match format {
-        Format::Jpeg => None,
-        Format::Gif => Some(gif_frames(bytes)).filter(|frames| *frames > 1),
-        // An animation of one frame may still show another picture than the still.
-        Format::Png => png_frames(bytes).filter(|frames| *frames > 0),
-        Format::WebP => Some(webp_frames(bytes)).filter(|frames| *frames > 0),
-    }
+/// Browsers show frames that claim a shorter time for a tenth of a second.
+const SHORTEST_MILLISECONDS: u32 = 20;
+
+/// Everything in the file that a viewer may show; nothing is decoded yet.
+pub(super) struct Animation<'a> {
+    /// Width and height; it holds every frame, unless limits forbid.
+    canvas: (u32, u32),
+    /// In the order of the file; no more than one over the limit.
+    frames: Vec<Frame<'a>>,
+    /// As many as the file has.
+    count: u32,
+    /// Whether its last frame stays on the screen.
+    ends: bool,
+    /// Parts of the first frame that some viewer shows alone.
+    cuts: Vec<Area>,
+    profile: Option<Vec<u8>>,
+    exif: Option<Vec<u8>>,
+    doubts: Doubts,
 }
 
-/// Decodes the animation and answers what `look` makes of some frames: the first, the last, some
-/// evenly between, and those that differ most from all others.
-pub(super) fn chosen_frames<T>(
-    format: Format,
-    bytes: &[u8],
-    limits: &Limits,
-    frames: u32,
-    mut look: impl FnMut(DynamicImage) -> Result<T, Flaw>,
-) -> Result<Vec<T>, Flaw> {
-    if frames > limits.animation_frames {
-        return Err(Flaw::TooManyFrames { frames, limit: limits.animation_frames });
-    }
-    let flaw = |error: image::ImageError| format.flaw(&error);
-    let reader = || Cursor::new(bytes);
-    let stream: Frames = match format {
-        Format::Jpeg => return Ok(Vec::new()),
-        Format::Gif => {
-            let mut decoder = GifDecoder::new(reader()).map_err(flaw)?;
-            check(&mut decoder, limits, frames)?.map_err(flaw)?;
-            decoder.into_frames()
-        }
-        Format::Png => {
-            let mut decoder =
-                PngDecoder::with_limits(reader(), limits.of_decoder()).map_err(flaw)?;
-            check(&mut decoder, limits, frames)?.map_err(flaw)?;
-            decoder.apng().map_err(flaw)?.into_frames()
-        }
-        Format::WebP => {
-            let mut decoder = WebPDecoder::new(reader()).map_err(flaw)?;
-            check(&mut decoder, limits, frames)?.map_err(flaw)?;
-            decoder.into_frames()
-        }
-    };
-    let mut shortlist = Shortlist::new(frames, limits.frames_scored);
-    let mut decoded = 0;
-    for frame in stream.take(frames as usize) {
-        let frame = frame.map_err(flaw)?.into_buffer();
-        let thumbnail = thumbnail(&frame);
-        if let Some(place) = shortlist.place(decoded, &thumbnail) {
-            let seen = look(DynamicImage::ImageRgba8(frame))?;
-            shortlist.put(place, decoded, thumbnail, seen);
-        }
-        decoded += 1;
-    }
-    if decoded < frames {
-        return Err(Flaw::Truncated { format: format.name() });
-    }
-    Ok(shortlist.finish())
+/// A picture that is on the screen for some time.
+struct Frame<'a> {
+    area: Area,
+    milliseconds: u32,
+    disposal: Disposal,
+    blend: Blend,
+    data: Data<'a>,
 }
 
-/// Checks the whole animation's size, then passes the limits on to the decoder.
-fn check(
-    decoder: &mut impl ImageDecoder,
-    limits: &Limits,
-    frames: u32,
-) -> Result<image::ImageResult<()>, Flaw> {
-    let (width, height) = decoder.dimensions();
-    limits.check_frame(width, height)?;
-    let pixels = u64::from(width) * u64::from(height) * u64::from(frames);
-    let megapixels = limits.animation_megapixels;
-    if pixels > u64::from(megapixels) * 1_000_000 {
-        return Err(Flaw::AnimationTooLarge { frames, width, height, megapixels });
-    }
-    Ok(decoder.set_limits(limits.of_decoder()))
+enum Data<'a> {
+    Gif(gif::Image<'a>),
+    Png(apng::Image<'a>),
+    /// Name and content of chunks.
+    WebP(Vec<([u8; 4], &'a [u8])>),
 }
 
-/// Counts image descriptors (specification of GIF 89a, sections 18 to 27).
-fn gif_frames(bytes: &[u8]) -> u32 {
-    let table = |packed: u8| if packed & 0x80 == 0 { 0 } else { 3 << ((packed & 7) + 1) };
-    let Some(packed) = bytes.get(10) else { return 0 };
-    let mut at = 13 + table(*packed);
-    let mut frames = 0;
-    loop {
-        match bytes.get(at) {
-            Some(0x21) => at += 2,
-            Some(0x2C) => {
-                let Some(packed) = bytes.get(at + 9) else { break };
-                frames += 1;
-                // The descriptor, its colours and the code size.
-                at += 10 + table(*packed) + 1;
+/// What was looked at.
+pub(super) struct Chosen<T> {
+    /// In the order of the animation.
+    pub(super) seen: Vec<T>,
+    pub(super) doubts: Doubts,
+}
+
+impl<'a> Animation<'a> {
+    /// Walks over the file's blocks; `None` for what holds no frames.
+    pub(super) fn of(format: Format, bytes: &'a [u8], limits: &Limits) -> Option<Self> {
+        match format {
+            Format::Jpeg => None,
+            Format::Gif => gif::read(bytes, limits),
+            // An animation of one frame may still show another picture than the still.
+            Format::Png => apng::read(bytes, limits),
+            Format::WebP => webp::read(bytes, limits),
+        }
+    }
+
+    /// How many frames the file has.
+    pub(super) fn count(&self) -> u32 {
+        self.count
+    }
+
+    /// What is first on the screen.
+    ///
+    /// # Errors
+    /// Size, and a file in which nothing can be decoded.
+    pub(super) fn first(&self, format: Format, limits: &Limits) -> Result<Still, Flaw> {
+        let (width, height) = self.canvas;
+        limits.check_frame(width, height)?;
+        limits.check_bytes(u64::from(width) * u64::from(height) * 4)?;
+        let mut canvas = Canvas::new(self.canvas);
+        let mut doubts = self.doubts;
+        let first = self.frames.first().and_then(|frame| frame.draw(&mut canvas, limits));
+        doubts.extend(first.ok_or(Flaw::Truncated { format: format.name() })?);
+        Ok(Still {
+            image: DynamicImage::ImageRgba8(canvas.into_image()),
+            full: self.canvas,
+            turn: match format {
+                Format::WebP => orientation::of_webp(self.exif.as_deref()),
+                _ => Turn::sure(Orientation::NoTransforms),
+            },
+            colours: colour::of_profile(self.profile.as_deref(), false),
+            doubts,
+        })
+    }
+
+    /// The parts of what is first on the screen that some viewer shows alone.
+    pub(super) fn cuts(&self, first: &DynamicImage) -> Vec<DynamicImage> {
+        let cut = |area: &Area| first.crop_imm(area.left, area.top, area.width, area.height);
+        self.cuts.iter().map(cut).collect()
+    }
+
+    /// Decodes the animation and answers what `look` makes of some frames: the first, the last, some
+    /// evenly between, those that are shown longest, and those that differ from all others.
+    ///
+    /// # Errors
+    /// More frames or pixels than allowed, and a file in which nothing can be decoded.
+    pub(super) fn chosen<T>(
+        &self,
+        format: Format,
+        limits: &Limits,
+        mut look: impl FnMut(DynamicImage) -> Result<T, Flaw>,
+    ) -> Result<Chosen<T>, Flaw> {
+        self.check(limits)?;
+        let times: Vec<u32> = self.frames.iter().map(Frame::shown_for).collect();
+        let mut shortlist = Shortlist::new(&times, self.ends, limits.frames_scored);
+        let mut canvas = Canvas::new(self.canvas);
+        let mut doubts = self.doubts;
+        let mut decoded = 0;
+        for (number, frame) in (0..).zip(&self.frames) {
+            let Some(odd) = frame.draw(&mut canvas, limits) else {
+                // Viewers stop here, or skip it.
+                doubts.insert(Doubt::Damaged);
+                continue;
+            };
+            doubts.extend(odd);
+            decoded += 1;
+            let sketch = Sketch::of(canvas.image());
+            if let Some(place) = shortlist.place(number, &sketch) {
+                let seen = look(DynamicImage::ImageRgba8(canvas.image().clone()))?;
+                shortlist.put(place, number, sketch, seen);
             }
-            _ => break,
         }
-        // Blocks of data, each with its length before it, until one of length 0.
-        loop {
-            let Some(length) = bytes.get(at) else { return frames };
-            at += 1 + usize::from(*length);
-            if *length == 0 {
-                break;
-            }
+        if decoded == 0 {
+            return Err(Flaw::Truncated { format: format.name() });
         }
+        if shortlist.is_full() {
+            doubts.insert(Doubt::Frames);
+        }
+        Ok(Chosen { seen: shortlist.finish(), doubts })
     }
-    frames
+
+    /// Checks the whole animation's size.
+    fn check(&self, limits: &Limits) -> Result<(), Flaw> {
+        let (frames, limit) = (self.count, limits.animation_frames);
+        if frames > limit {
+            return Err(Flaw::TooManyFrames { frames, limit });
+        }
+        let (width, height) = self.canvas;
+        limits.check_frame(width, height)?;
+        limits.check_bytes(u64::from(width) * u64::from(height) * 4)?;
+        let pixels = u64::from(width) * u64::from(height) * u64::from(frames);
+        let megapixels = limits.animation_megapixels;
+        if pixels > u64::from(megapixels) * 1_000_000 {
+            return Err(Flaw::AnimationTooLarge { frames, width, height, megapixels });
+        }
+        Ok(())
+    }
 }
 
-/// The number in the animation control chunk, which must come before the pixels
-/// (PNG specification, third edition, section 11.3.6.1).
-fn png_frames(bytes: &[u8]) -> Option<u32> {
-    let mut at = 8_usize;
-    loop {
-        let length = u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
-        match bytes.get(at + 4..at + 8)? {
-            b"acTL" => {
-                return bytes.get(at + 8..at + 12)?.try_into().ok().map(u32::from_be_bytes);
-            }
-            b"IDAT" | b"IEND" => return None,
-            _ => at = at.checked_add(12)?.checked_add(usize::try_from(length).ok()?)?,
-        }
+impl Frame<'_> {
+    /// Milliseconds, as browsers take them.
+    fn shown_for(&self) -> u32 {
+        if self.milliseconds < SHORTEST_MILLISECONDS { 100 } else { self.milliseconds }
     }
-}
 
-/// Counts the frame chunks of the container (WebP container specification).
-fn webp_frames(bytes: &[u8]) -> u32 {
-    let mut at = 12_usize;
-    let mut frames = 0;
-    while let (Some(name), Some(length)) = (bytes.get(at..at + 4), bytes.get(at + 4..at + 8)) {
-        frames += u32::from(name == b"ANMF");
-        let length = u32::from_le_bytes([length[0], length[1], length[2], length[3]]);
-        let padded = usize::try_from(length).unwrap_or(usize::MAX).saturating_add(1) & !1;
-        at = at.saturating_add(8).saturating_add(padded);
+    /// Lays it over what is there, and says what is odd about it; `None` if it can't be decoded.
+    fn draw(&self, canvas: &mut Canvas, limits: &Limits) -> Option<Doubts> {
+        canvas.turn(self.area, self.disposal);
+        // The canvas has been checked, but a frame may be larger than it.
+        limits.check_frame(self.area.width, self.area.height).ok()?;
+        let (layer, doubts) = match &self.data {
+            Data::Gif(image) => return image.draw(self.area, canvas),
+            Data::Png(image) => (apng::decode(image, self.area, limits)?, Doubts::default()),
+            Data::WebP(chunks) => webp::decode(chunks, self.area, limits)?,
+        };
+        canvas.lay(self.area, &layer, self.blend);
+        Some(doubts)
     }
-    frames
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn counting_survives_any_bytes() {
-        for format in [Format::Gif, Format::Png, Format::WebP] {
-            for length in 0..40 {
-                frame_count(format, &vec![0xFF; length]);
-            }
-        }
-    }
-}
+mod tests;

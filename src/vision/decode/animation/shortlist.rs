@@ -1,27 +1,41 @@
-//! Which frames of an animation are looked at: some evenly spaced, so that nothing long is
-//! missed, and those that differ most from all others, so that one frame that flashes by is seen.
+//! Which frames of an animation are looked at: some evenly spaced, those that stay longest on the
+//! screen, and those that differ from the others, so that one frame that flashes by is seen.
 
-use image::RgbaImage;
+use super::sketch::Sketch;
 
-/// Cells of a thumbnail along each side.
-const CELLS: u32 = 12;
+/// So many times as many frames may be looked at as usual, in an animation that shows so much
+/// that the usual number is not like all of it.
+///
+/// Of the ordinary animations that were measured (see `sketch.rs`) nearly all need no more than
+/// three times as many, and a picture takes a model so long that more would hold others up.
+const STRETCH: u32 = 4;
 
-/// What a frame looks like from afar: red, green, blue (times alpha) and alpha, cell by cell.
-pub(super) type Thumbnail = Vec<u8>;
+/// A frame that is shown so many times as long as the average one is worth a look by itself.
+const LONG: u64 = 2;
+
+/// The most frames that are looked at of an animation, where so many usually are.
+#[cfg(test)]
+fn most_looked_at(usually: u32) -> u32 {
+    usually.max(1).saturating_mul(STRETCH + 1).saturating_add(3)
+}
 
 /// The frames that are looked at, as of the last one that was offered.
 pub(super) struct Shortlist<T> {
     /// Frames that are kept whatever they show.
-    even: Vec<u32>,
-    /// How many others may be kept.
-    room: usize,
+    always: Vec<u32>,
+    /// How many frames are usually kept.
+    usually: usize,
+    /// How many are kept at most, where they all differ.
+    most: usize,
+    /// Whether a frame differs from all that stay, and there was no room for it.
+    is_full: bool,
     kept: Vec<Kept<T>>,
 }
 
 struct Kept<T> {
     number: u32,
-    thumbnail: Thumbnail,
-    /// One of the evenly spaced.
+    sketch: Sketch,
+    /// It is never given up for another one.
     stays: bool,
     /// The distance to the one that looks most like it.
     apart: u64,
@@ -31,7 +45,7 @@ struct Kept<T> {
 /// Where a frame is to be put.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Place {
-    /// It is one of the evenly spaced.
+    /// It stays: it is one of those that are always looked at, or like none of those that stay.
     Stays,
     /// There is room.
     New,
@@ -40,44 +54,79 @@ pub(super) enum Place {
 }
 
 impl<T> Shortlist<T> {
-    /// For an animation of `frames` frames of which `count` are looked at.
-    pub(super) fn new(frames: u32, count: u32) -> Self {
-        let count = count.clamp(1, frames.max(1));
+    /// For an animation whose frames are shown so long, of which `usually` so many are looked at.
+    /// An animation that `ends` shows its last frame for ever.
+    pub(super) fn new(times: &[u32], ends: bool, usually: u32) -> Self {
+        let frames = u32::try_from(times.len()).unwrap_or(u32::MAX);
+        let count = usually.clamp(1, frames.max(1));
         // All of them, or half evenly spaced and half by what they show.
         let even = if count == frames { count } else { count.div_ceil(2).max(2).min(count) };
-        let room = usize::try_from(count - even).unwrap_or(0);
-        Self { even: evenly(frames, even), room, kept: Vec::new() }
+        let mut always = evenly(frames, even);
+        if ends {
+            always.push(frames.saturating_sub(1));
+        }
+        let number = |length: u32| usize::try_from(length).unwrap_or(usize::MAX);
+        always.extend(longest(times, number(usually).div_ceil(2)));
+        always.sort_unstable();
+        always.dedup();
+        let most = number(usually.max(1).saturating_mul(STRETCH));
+        Self { always, usually: number(count), most, is_full: false, kept: Vec::new() }
     }
 
     /// Where this frame is to be put, if it is to be looked at.
-    pub(super) fn place(&self, number: u32, thumbnail: &Thumbnail) -> Option<Place> {
-        if self.even.contains(&number) {
+    pub(super) fn place(&mut self, number: u32, sketch: &Sketch) -> Option<Place> {
+        if self.always.contains(&number) {
             return Some(Place::Stays);
         }
-        let apart = self.kept.iter().map(|kept| distance(&kept.thumbnail, thumbnail)).min();
+        // The latest is most often the one that is alike.
+        let stay = self.kept.iter().rev().filter(|kept| kept.stays);
+        if !stay.clone().any(|kept| kept.sketch.is_like(sketch)) {
+            if stay.count() < self.most {
+                return Some(Place::Stays);
+            }
+            self.is_full = true;
+        }
+        let apart = self.kept.iter().map(|kept| kept.sketch.distance(sketch)).min();
         let apart = apart.unwrap_or(u64::MAX);
-        let others = || self.kept.iter().enumerate().filter(|(_, kept)| !kept.stays);
-        if others().count() < self.room {
+        let to_come = self.always.iter().filter(|always| **always > number).count();
+        if self.kept.len() + to_come < self.usually {
             return (apart > 0).then_some(Place::New);
         }
-        let (weakest, kept) = others().min_by_key(|(_, kept)| kept.apart)?;
+        let (weakest, kept) = self.weakest()?;
         (apart > kept.apart).then_some(Place::InsteadOf(weakest))
     }
 
+    /// The one among those that may go that is most like another.
+    fn weakest(&self) -> Option<(usize, &Kept<T>)> {
+        let others = self.kept.iter().enumerate().filter(|(_, kept)| !kept.stays);
+        others.min_by_key(|(_, kept)| kept.apart)
+    }
+
     /// Keeps a frame.
-    pub(super) fn put(&mut self, place: Place, number: u32, thumbnail: Thumbnail, what: T) {
+    pub(super) fn put(&mut self, place: Place, number: u32, sketch: Sketch, what: T) {
+        let to_come = self.always.iter().filter(|always| **always > number).count();
         let stays = place == Place::Stays;
-        let kept = Kept { number, thumbnail, stays, apart: 0, what };
+        if stays
+            && self.kept.len() + to_come >= self.usually
+            && let Some((weakest, _)) = self.weakest()
+        {
+            self.kept.swap_remove(weakest);
+        }
+        let kept = Kept { number, sketch, stays, apart: 0, what };
         match place {
             Place::InsteadOf(index) if index < self.kept.len() => self.kept[index] = kept,
             _ => self.kept.push(kept),
         }
         for index in 0..self.kept.len() {
             let others = self.kept.iter().enumerate().filter(|(other, _)| *other != index);
-            let apart =
-                others.map(|(_, kept)| distance(&kept.thumbnail, &self.kept[index].thumbnail));
+            let apart = others.map(|(_, kept)| kept.sketch.distance(&self.kept[index].sketch));
             self.kept[index].apart = apart.min().unwrap_or(u64::MAX);
         }
+    }
+
+    /// Whether there is a frame that looks like none that is kept.
+    pub(super) fn is_full(&self) -> bool {
+        self.is_full
     }
 
     /// What is kept, in the order of the animation.
@@ -87,42 +136,13 @@ impl<T> Shortlist<T> {
     }
 }
 
-/// The mean of every cell, over all its pixels.
-pub(super) fn thumbnail(frame: &RgbaImage) -> Thumbnail {
-    let (width, height) = frame.dimensions();
-    let bounds = |cell: u32, length: u32| {
-        let at =
-            |cell: u32| usize::try_from(u64::from(cell) * u64::from(length) / u64::from(CELLS));
-        let start = at(cell).unwrap_or(0);
-        start..at(cell + 1).unwrap_or(0).max(start + 1)
-    };
-    let pixels = frame.as_raw().as_chunks::<4>().0;
-    let mut means = Vec::with_capacity((CELLS * CELLS * 4) as usize);
-    for row in 0..CELLS {
-        for column in 0..CELLS {
-            let (mut sums, mut count) = ([0_u64; 4], 0_u64);
-            for y in bounds(row, height) {
-                let start = y * width as usize;
-                let columns = bounds(column, width);
-                let line = pixels.get(start + columns.start..start + columns.end);
-                for &[red, green, blue, alpha] in line.unwrap_or_default() {
-                    let weight = u64::from(alpha);
-                    for (sum, value) in sums.iter_mut().zip([red, green, blue]) {
-                        *sum += u64::from(value) * weight / 255;
-                    }
-                    sums[3] += weight;
-                    count += 1;
-                }
-            }
-            means.extend(sums.map(|sum| u8::try_from(sum / count.max(1)).unwrap_or(u8::MAX)));
-        }
-    }
-    means
-}
-
-/// The sum of squared differences.
-fn distance(a: &Thumbnail, b: &Thumbnail) -> u64 {
-    a.iter().zip(b).map(|(a, b)| u64::from(a.abs_diff(*b)).pow(2)).sum()
+/// The frames that are shown much longer than the average one, the longest of them first.
+fn longest(times: &[u32], most: usize) -> Vec<u32> {
+    let all: u64 = times.iter().map(|time| u64::from(*time)).sum();
+    let mut long: Vec<(u32, u32)> = (0..).zip(times.iter().copied()).collect();
+    long.retain(|(_, time)| u64::from(*time) * times.len() as u64 >= LONG * all);
+    long.sort_by_key(|(number, time)| (std::cmp::Reverse(*time), *number));
+    long.into_iter().map(|(number, _)| number).take(most).collect()
 }
 
 /// `count` numbers from 0 to `frames` − 1: the first, the last, evenly between.
@@ -140,22 +160,27 @@ fn evenly(frames: u32, count: u32) -> Vec<u32> {
 
 #[cfg(test)]
 mod tests {
-    use image::Rgba;
+    use image::{Rgba, RgbaImage};
 
     use super::*;
 
-    /// The frames that are looked at of an animation of these greys.
+    /// Greys below this distance are alike.
+    const STEP: u8 = 3;
+
+    /// The frames that are looked at of an animation of these greys, all shown for the same time.
     fn looked_at(greys: &[u8], count: u32) -> Vec<u32> {
-        let frames = u32::try_from(greys.len()).expect("few");
-        let mut shortlist = Shortlist::new(frames, count);
+        let mut shortlist = Shortlist::new(&vec![100; greys.len()], false, count);
         for (number, grey) in (0..).zip(greys) {
-            let frame = RgbaImage::from_pixel(5, 30, Rgba([*grey, *grey, *grey, 255]));
-            let thumbnail = thumbnail(&frame);
-            if let Some(place) = shortlist.place(number, &thumbnail) {
-                shortlist.put(place, number, thumbnail, number);
-            }
+            offer(&mut shortlist, number, *grey);
         }
         shortlist.finish()
+    }
+
+    fn offer(shortlist: &mut Shortlist<u32>, number: u32, grey: u8) {
+        let sketch = Sketch::of(&RgbaImage::from_pixel(5, 30, Rgba([grey, grey, grey, 255])));
+        if let Some(place) = shortlist.place(number, &sketch) {
+            shortlist.put(place, number, sketch, number);
+        }
     }
 
     #[test]
@@ -169,12 +194,15 @@ mod tests {
 
     #[test]
     fn a_frame_that_flashes_by_is_looked_at_wherever_it_is() {
-        for place in 0..200 {
-            let mut greys: Vec<u8> = (0..200).map(|frame| 100 + frame % 7).collect();
-            greys[place] = 250;
-            let seen = looked_at(&greys, 8);
-            assert!(seen.contains(&u32::try_from(place).expect("small")), "{place}: {seen:?}");
-            assert!(seen.len() <= 8 && seen.contains(&0) && seen.contains(&199), "{seen:?}");
+        // Far from the others, and not so far that it counts as another picture.
+        for flash in [250, 106 + STEP] {
+            for place in 0..200 {
+                let mut greys: Vec<u8> = (0..200).map(|frame| 100 + frame % 7).collect();
+                greys[place] = flash;
+                let seen = looked_at(&greys, 8);
+                assert!(seen.contains(&u32::try_from(place).expect("small")), "{place}: {seen:?}");
+                assert!(seen.len() <= 8 && seen.contains(&0) && seen.contains(&199), "{seen:?}");
+            }
         }
     }
 
@@ -187,13 +215,32 @@ mod tests {
     }
 
     #[test]
-    fn a_thumbnail_is_the_mean_over_every_pixel() {
-        let lines = RgbaImage::from_fn(120, 120, |x, _| {
-            if x % 2 == 0 { Rgba([200, 0, 0, 255]) } else { Rgba([0, 0, 100, 0]) }
-        });
-        let thumbnail = thumbnail(&lines);
-        assert_eq!(thumbnail.len(), 12 * 12 * 4);
-        assert_eq!(thumbnail[..4], [100, 0, 0, 127]);
-        assert_eq!(super::thumbnail(&RgbaImage::new(1, 1)).len(), 12 * 12 * 4);
+    fn what_is_shown_long_or_last_for_ever_is_looked_at() {
+        let mut times = vec![20; 50];
+        (times[17], times[30]) = (600, 500);
+        assert_eq!(longest(&times, 4), [17, 30]);
+        assert_eq!(longest(&[100; 50], 4), [0_u32; 0]);
+        assert_eq!(longest(&[0; 3], 1), [0], "no time at all");
+        assert_eq!(longest(&[], 4), [0_u32; 0]);
+        let mut shortlist = Shortlist::new(&times, true, 1);
+        (0..50).for_each(|number| offer(&mut shortlist, number, 7));
+        assert_eq!(shortlist.finish(), [0, 17, 49]);
+    }
+
+    #[test]
+    fn as_many_as_differ_are_looked_at_and_no_more_than_is_promised() {
+        for usually in [1, 2, 8] {
+            let mut shortlist = Shortlist::new(&[100; 200], true, usually);
+            let grey = |number: u32| u8::try_from(number * 61 % 256).expect("a byte");
+            (0..200).for_each(|number| offer(&mut shortlist, number, grey(number)));
+            let stays = shortlist.kept.iter().filter(|kept| kept.stays).count();
+            let far = |number: u32| {
+                shortlist.kept.iter().all(|kept| grey(kept.number).abs_diff(grey(number)) > 24)
+            };
+            let all_alike = !(0..200).any(far);
+            assert!(all_alike || shortlist.is_full(), "{usually}");
+            assert!(stays <= most_looked_at(usually) as usize, "{usually}: {stays}");
+            assert!(shortlist.finish().len() <= most_looked_at(usually) as usize);
+        }
     }
 }

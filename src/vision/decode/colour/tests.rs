@@ -7,8 +7,8 @@ use flate2::write::ZlibEncoder;
 use image::codecs::webp::WebPEncoder;
 use image::{DynamicImage, GrayImage, ImageEncoder, ImageFormat, Luma, Rgb, RgbImage};
 
-use super::super::{Limits, Views, preview, views};
 use crate::moderation::Doubt;
+use crate::vision::decode::{Limits, Views, preview, views};
 use crate::vision::preprocess::tests::spec;
 use crate::vision::preprocess::{Resample, Resize};
 

@@ -1,3 +1,5 @@
+//! Strips, borders, and what only looks like one.
+
 use super::*;
 use crate::vision::preprocess::Resample;
 use crate::vision::preprocess::tests::spec;
