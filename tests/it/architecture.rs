@@ -66,6 +66,7 @@ const TABLE: &[Row] = &[
             "modtool_jpeg",
             "fast_image_resize",
             "moxcms",
+            "weezl",
             "ndarray",
             "rustix",
             "serde",

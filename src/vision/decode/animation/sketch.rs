@@ -197,8 +197,10 @@ mod tests {
         let still = drawn(hills);
         assert!(still.is_like(&drawn(|x, y| hills((x + 6).min(95), y))), "a pan");
         assert!(!still.is_like(&drawn(|x, y| 255 - hills(x, y))), "another picture");
-        let patch = |x: u32, y: u32| (24..64).contains(&x) && (10..50).contains(&y);
-        let with_patch = drawn(|x, y| if patch(x, y) { 255 - hills(x, y) } else { hills(x, y) });
+        let patch = |x: u32, y: u32| {
+            (20..80).contains(&x) && (8..56).contains(&y) && (x / 6 + y / 6) % 2 == 0
+        };
+        let with_patch = drawn(|x, y| if patch(x, y) { 255 } else { hills(x, y) });
         assert!(!still.is_like(&with_patch), "something new in the middle");
     }
 
