@@ -264,44 +264,68 @@ def palette_image():
     return image
 
 
-def gif_frames(dice, screen, count, beyond=0):
-    frames = []
+def laid(screen, frames):
+    """What browsers show of frames (index values, box, disposal, transparent index): what is cleared becomes
+    transparent. Pillow fills it with a colour."""
+    canvas, shown = Image.new('RGBA', screen), []
+    for values, (left, top, width, height), disposal, transparent in frames:
+        before = canvas.copy()
+        picture = Image.new('RGBA', (width, height))
+        picture.putdata([(0, 0, 0, 0) if value == transparent else (*PALETTE[value], 255) for value in values])
+        canvas.alpha_composite(picture, (left, top))
+        shown.append(canvas.copy())
+        if disposal == 2:
+            canvas.paste((0, 0, 0, 0), (left, top, left + width, top + height))
+        elif disposal == 3:
+            canvas = before
+    return shown
+
+
+def gif_frames(dice, screen, count, beyond=0, disposals=(0, 1)):
+    frames, described = [], []
     for number in range(count):
         if number == 0 and not beyond:
             box = (0, 0, *screen)
         else:
             width, height = dice.randrange(8, screen[0] + 1), dice.randrange(8, screen[1] + 1)
             box = (dice.randrange(screen[0] - width + 1 + beyond), dice.randrange(screen[1] - height + 1 + beyond), width, height)
-        frames.append(gifs.frame(indices(dice, box[2], box[3]), box, colours=PALETTE if dice.random() < 0.3 else None,
-                                 disposal=dice.choice((0, 1, 1, 2, 3)) if count > 1 else 0, delay=dice.randrange(3, 60),
-                                 transparent=dice.choice((None, None, 3)), interlaced=dice.random() < 0.2))
-    return frames
+        values, disposal, transparent = indices(dice, box[2], box[3]), dice.choice(disposals), dice.choice((None, None, 3))
+        described.append((values, box, disposal, transparent))
+        frames.append(gifs.frame(values, box, colours=PALETTE if dice.random() < 0.3 else None, disposal=disposal,
+                                 delay=dice.randrange(3, 60), transparent=transparent, interlaced=dice.random() < 0.2))
+    return frames, described
 
 
 def gif_usual(dice):
     screen = any_size(dice)
-    return gifs.encode(screen, PALETTE, gif_frames(dice, screen, dice.choice((1, 1, 2, 4, 6))))
+    frames, described = gif_frames(dice, screen, dice.choice((1, 1, 2, 4, 6)), disposals=(0, 1, 1, 2, 3))
+    return gifs.encode(screen, PALETTE, frames), laid(screen, described)
 
 
 def gif_screen(dice):
     """A screen that is too small, too large or empty, and frames that reach beyond it."""
     screen = any_size(dice)
-    frames = gif_frames(dice, screen, dice.choice((1, 2, 3)), beyond=dice.randrange(20))
+    frames, described = gif_frames(dice, screen, dice.choice((1, 2, 3)), beyond=dice.randrange(20))
     claimed = dice.choice((screen, (screen[0] // 2, screen[1]), (1, 1), (screen[0] * 2, screen[1] + 9), (0, 0)))
-    return gifs.encode(claimed, PALETTE, frames, version=dice.choice((b'87a', b'89a')))
+    data = gifs.encode(claimed, PALETTE, frames, version=dice.choice((b'87a', b'89a')))
+    boxes = [box for _, box, _, _ in described]
+    if all(left + width <= claimed[0] and top + height <= claimed[1] for left, top, width, height in boxes):
+        return data, laid(claimed, described)
+    return data
 
 
 def gif_between(dice):
     """Bytes between the blocks, and blocks behind the end."""
     screen = any_size(dice)
-    frames = gif_frames(dice, screen, 3)
+    frames, _ = gif_frames(dice, screen, 3)
     frames.insert(dice.randrange(1, 3), dice.choice((b'\x01', b'\0', b'\x3b', b'\xff\0\x11')))
     return gifs.encode(screen, PALETTE, frames)
 
 
 def gif_cut(dice):
     screen = any_size(dice)
-    data = gifs.encode(screen, PALETTE, gif_frames(dice, screen, dice.choice((1, 3))))
+    frames, _ = gif_frames(dice, screen, dice.choice((1, 3)))
+    data = gifs.encode(screen, PALETTE, frames)
     return data[:dice.randrange(120, len(data))]
 
 
@@ -316,7 +340,9 @@ def film(dice):
     kind = dice.choice(('PNG', 'WEBP'))
     options = {'save_all': True, 'append_images': frames[1:], 'duration': dice.randrange(40, 500), 'loop': 0}
     if kind == 'PNG':
-        options |= {'disposal': dice.randrange(3), 'blend': dice.randrange(2)}
+        # Pillow clears what has no alpha to black, and browsers to nothing.
+        disposals = (0, 2) if frames[0].mode == 'RGB' else (0, 1, 2)
+        options |= {'disposal': dice.choice(disposals), 'blend': dice.randrange(2)}
     else:
         options |= {'lossless': dice.random() < 0.5}
     return saved(frames[0], kind, **options)
