@@ -215,7 +215,7 @@ fn task_row(task: &ReviewTask) -> Vec<String> {
         (Some(policy), _) => policy.to_string(),
         (None, Some(Reason::Unreadable(_))) => "unreadable".to_owned(),
         (None, Some(Reason::Undecodable(_))) => "undecodable".to_owned(),
-        (None, Some(Reason::Unjudged(_))) => "not judged".to_owned(),
+        (None, Some(Reason::Unjudged(what))) => what.clone(),
         (None, Some(Reason::LikeRemoved(_) | Reason::Inherited(_))) => "like_removed".to_owned(),
         (None, Some(reason)) => reason.to_string(),
         (None, None) => "-".to_owned(),

@@ -394,7 +394,7 @@ fn on_verdict(format: OutputFormat, card: &ModelCard) -> OnVerdict {
     let (name, fingerprint) = (card.name.clone(), card.fingerprint.clone());
     Box::new(move |judged: &Judged, recorded: &Recorded| {
         let line = VerdictLine {
-            path: &judged.sighting.path,
+            path: judged.sighting.shown(),
             item: judged.item,
             model: Some((&name, &fingerprint)),
             outcome: recorded.outcome,

@@ -1,6 +1,8 @@
 //! An item is a picture's bytes; a sighting is a path where those bytes were seen.
 
+use std::ffi::OsStr;
 use std::fmt;
+use std::os::unix::ffi::OsStrExt as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
@@ -102,6 +104,12 @@ pub struct Sighting {
 }
 
 impl Sighting {
+    /// The path as it is told. One of the rows of a folder for what was not judged in it has `/.` behind
+    /// the folder's path, as often as it takes to tell the rows apart; no file's path ends so.
+    pub fn shown(&self) -> &Path {
+        plain_folder(&self.path)
+    }
+
     /// The path below the watched folder, which a policy's scope is matched against.
     /// A file given by name (`modtool score`) is its own root: then this is the file name.
     pub fn below(&self) -> &Path {
@@ -110,6 +118,18 @@ impl Sighting {
             _ => self.path.file_name().map_or(&self.path, Path::new),
         }
     }
+}
+
+/// A folder's path without what tells its rows apart; see [`Sighting::shown`].
+pub fn plain_folder(path: &Path) -> &Path {
+    let mut bytes = path.as_os_str().as_bytes();
+    if !bytes.ends_with(b"/.") {
+        return path;
+    }
+    while let Some(rest) = bytes.strip_suffix(b"/.") {
+        bytes = rest;
+    }
+    Path::new(if bytes.is_empty() { OsStr::new("/") } else { OsStr::from_bytes(bytes) })
 }
 
 #[cfg(test)]
@@ -139,6 +159,16 @@ mod tests {
     fn an_unread_file_has_an_id_of_its_own() {
         assert_ne!(ItemId::of_unread(b"/a"), ItemId::of_unread(b"/b"));
         assert_ne!(ItemId::of_unread(b"/a"), ItemId::of_bytes(b"/a"));
+    }
+
+    #[test]
+    fn rows_of_a_folder_are_shown_as_the_folder() {
+        for (path, shown) in
+            [("/u/a/./.", "/u/a"), ("/./.", "/"), ("/u/a.jpg", "/u/a.jpg"), ("/u/a.", "/u/a.")]
+        {
+            let sighting = Sighting { path: path.into(), root: "/".into() };
+            assert_eq!(sighting.shown().as_os_str(), shown, "{path}");
+        }
     }
 
     #[test]

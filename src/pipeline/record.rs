@@ -107,7 +107,7 @@ pub(super) fn is_gone(roots: &Roots, sighting: &Sighting) -> bool {
 /// One line a verdict; everything that an uploader chose is escaped. The same bytes written again
 /// are nobody's news: an uploader could fill the log with them.
 fn tell(one: &Judged, recorded: &Recorded) {
-    let path = escape_path(&one.sighting.path);
+    let path = escape_path(one.sighting.shown());
     let item = one.item.short();
     let outcome = recorded.outcome.as_str();
     if recorded.repeat {

@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use crate::moderation::item::plain_folder;
 use crate::moderation::{
     BankTwin, Embedding, Fingerprint, ItemId, Outcome, PolicyVerdict, Reason, ReviewState,
     Timestamp,
 };
 
-use super::folders::plain_folder;
 use super::queue::POLICY_VERDICTS_OF_A_SIGHTING;
 use super::rows::{
     RowError, item_of, outcome_of, path_of, policy_verdict_of, signals_of, state_of, unreadable,
@@ -160,7 +160,7 @@ fn exported_of(
     let state: Option<String> = row.try_get("state")?;
     Ok(ExportedVerdict {
         sighting: row.try_get("id")?,
-        path: plain_folder(path_of(row.try_get("path")?)),
+        path: plain_folder(&path_of(row.try_get("path")?)).to_owned(),
         item: item_of(row.try_get("hash")?)?,
         model: name.zip(fingerprint.map(Fingerprint)),
         outcome: outcome_of(row.try_get("outcome")?)?,

@@ -200,18 +200,6 @@ pub(super) async fn files_of(
     row.map_or_else(|| Ok(Vec::new()), |row| Ok(names_of(row.try_get("names")?)))
 }
 
-/// A folder's path without what tells its rows apart. No file's path ends so.
-pub(super) fn plain_folder(path: PathBuf) -> PathBuf {
-    let mut bytes = path_bytes(&path);
-    if !bytes.ends_with(b"/.") {
-        return path;
-    }
-    while let Some(rest) = bytes.strip_suffix(b"/.") {
-        bytes = rest;
-    }
-    if bytes.is_empty() { PathBuf::from("/") } else { path_of(bytes.to_owned()) }
-}
-
 fn names_of(names: &[u8]) -> Vec<PathBuf> {
     let names = names.split(|byte| *byte == b'/').filter(|name| !name.is_empty());
     names.map(|name| path_of(name.to_owned())).collect()

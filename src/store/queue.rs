@@ -6,6 +6,7 @@ use serde_json::json;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Row as _, Sqlite, Transaction};
 
+use crate::moderation::item::plain_folder;
 use crate::moderation::{
     Action, AuditEvent, AuditKind, Decision, DecisionId, DecisionOutcome, ItemId, Lane, Mode,
     Outcome, PastDecision, PolicyId, PolicyVerdict, QueueCounts, QueueCursor, QueueFilter,
@@ -14,7 +15,7 @@ use crate::moderation::{
 };
 
 use super::arming::disarm_where_due;
-use super::folders::{files_of, plain_folder};
+use super::folders::files_of;
 use super::placements::{wish_as_before, wish_as_decided};
 use super::rows::{
     RowError, item_of, lease_of, past_decision_of, path_bytes, path_of, policy_id_of,
@@ -188,7 +189,7 @@ impl Store {
         .await?;
         let sighting = |row: &SqliteRow| {
             Ok::<_, RowError>(Sighting {
-                path: plain_folder(path_of(row.try_get("path")?)),
+                path: plain_folder(&path_of(row.try_get("path")?)).to_owned(),
                 root: path_of(row.try_get("root")?),
             })
         };

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use sqlx::Row as _;
 use sqlx::sqlite::SqliteRow;
 
+use crate::moderation::item::plain_folder;
 use crate::moderation::{
     Action, Decision, DecisionId, ItemId, Lease, Mode, Outcome, PastDecision, PerceptualHash,
     PolicyHash, PolicyId, PolicyVerdict, Reason, ReviewState, ReviewTask, Reviewer, Severity,
@@ -13,7 +14,6 @@ use crate::moderation::{
 };
 
 use super::StoreError;
-use super::folders::plain_folder;
 
 /// A path's raw bytes.
 pub(super) fn path_bytes(path: &Path) -> &[u8] {
@@ -88,7 +88,7 @@ pub(super) fn task_of(row: &SqliteRow) -> Result<ReviewTask, RowError> {
     Ok(ReviewTask {
         id: TaskId(row.try_get("id")?),
         item: item_of(row.try_get("hash")?)?,
-        path: plain_folder(path_of(row.try_get("path")?)),
+        path: plain_folder(&path_of(row.try_get("path")?)).to_owned(),
         sightings: row.try_get("sightings")?,
         score: policy.as_ref().map(|_| row.try_get("score")).transpose()?.map(narrow),
         policy,

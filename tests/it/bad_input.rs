@@ -34,12 +34,11 @@ fn what_can_not_be_judged_goes_to_review_with_the_reason() {
     let workspace = Workspace::with_one_policy();
     let whole = jpeg(&page(1));
     let heic = b"\0\0\0\x18ftypheic\0\0\0\0mif1heic\0\0\0\x08mdat";
-    let broken: [(&str, &[u8], &str); 9] = [
+    let broken: [(&str, &[u8], &str); 8] = [
         ("empty.png", b"", "empty"),
         ("garbage.jpg", b"no picture at all, whatever the name says", "not a picture"),
         ("text.png", b"Dear Sir or Madam,\n", "not a picture"),
         ("photo.heic", heic, "heif pictures can't be read"),
-        ("cut.jpg", &whole[..whole.len() / 2], "jpeg"),
         ("head.jpg", &whole[..200], "jpeg"),
         ("huge.png", &png_header(100_000, 100_000), "limit"),
         ("long.png", &png_header(1, 20_000), "no side may be longer"),
@@ -48,11 +47,17 @@ fn what_can_not_be_judged_goes_to_review_with_the_reason() {
     let paths: Vec<PathBuf> =
         broken.iter().map(|(name, bytes, _)| workspace.upload(name, bytes)).collect();
     let good = workspace.upload("zzz-good.jpg", jpeg(&meadow(1)));
+    // What viewers show of it is judged too.
+    let cut = workspace.upload("cut.jpg", &whole[..whole.len() * 3 / 4]);
 
     let ran = workspace.scan().expect_code(1);
-    assert!(ran.err().contains("9 of them could not be judged"), "{}", ran.err());
+    assert!(ran.err().contains("8 of them could not be judged"), "{}", ran.err());
     let rows = workspace.verdicts();
-    assert_eq!(rows.len(), broken.len() + 1);
+    assert_eq!(rows.len(), broken.len() + 2);
+    let cut = verdict(&rows, &cut);
+    assert_ne!(cut["outcome"], "allow");
+    assert!(cut["reason"].as_str().is_some_and(|why| why.starts_with("damaged: ")), "{cut}");
+    assert_eq!(cut["policies"].as_array().map(Vec::len), Some(1));
     for ((name, _, why), path) in broken.iter().zip(&paths) {
         let row = verdict(&rows, path);
         assert_eq!(row["outcome"], "review", "{name}");

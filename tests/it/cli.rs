@@ -1,5 +1,6 @@
 //! The command line itself: exit codes, words of errors, files that commands write.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{Cursor, Read as _, Write as _};
 use std::path::Path;
@@ -268,7 +269,8 @@ fn exports_can_be_read_by_other_programs() {
     }
 
     let vectors = workspace.run(&["export", "embeddings"]).expect_code(0).json_lines();
-    assert_eq!(vectors.len(), 2, "what can't be judged has no vector");
+    let items: BTreeSet<_> = vectors.iter().map(|row| row["item"].to_string()).collect();
+    assert_eq!(items.len(), 2, "what can't be judged has no vector");
     let arguments =
         ["export", "embeddings", "--format", "npy", "-o", "outside.npy", "--rows", "outside.txt"];
     let ran = workspace.run(&arguments).expect_code(0);
@@ -277,7 +279,7 @@ fn exports_can_be_read_by_other_programs() {
     let array = fs::read(beside("outside.npy")).expect("written");
     let (rows, columns, values) = read_npy(&array);
     let listed = fs::read_to_string(beside("outside.txt")).expect("written");
-    assert_eq!((rows, listed.lines().count()), (2, 2));
+    assert_eq!((rows, listed.lines().count()), (vectors.len(), vectors.len()));
     for (index, (vector, line)) in vectors.iter().zip(listed.lines()).enumerate() {
         assert_eq!(line, format!("{} {}", vector["item"].as_str().expect("an id"), vector["view"]));
         let components = vector["vector"].as_array().expect("a vector");

@@ -215,7 +215,7 @@ pub(super) fn label(task: &ReviewTask) -> &str {
     match (&task.reason, &task.policy) {
         (Some(Reason::Unreadable(_)), _) => "unreadable",
         (Some(Reason::Undecodable(_)), _) => "undecodable",
-        (Some(Reason::Unjudged(_)), _) => "not judged",
+        (Some(Reason::Unjudged(what)), _) => what.as_str(),
         (_, Some(policy)) => policy.as_str(),
         (Some(Reason::Doubtful(_)), None) => "in doubt",
         (Some(Reason::RemovedBefore), None) => "removed before",
