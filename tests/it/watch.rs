@@ -73,7 +73,7 @@ fn however_a_file_arrives_it_is_judged_whole_and_once() {
 
     let moved = workspace.outside().join("album");
     for (seed, name) in ["one.jpg", "inner/two.jpg", "inner/three.jpg"].into_iter().enumerate() {
-        let bytes = jpeg(&meadow(10 + seed as u64));
+        let bytes = jpeg(&noise(10 + seed as u64));
         let path = moved.join(name);
         fs::create_dir_all(path.parent().expect("below the album")).expect("made");
         fs::write(&path, &bytes).expect("written");

@@ -268,10 +268,11 @@ def laid(screen, frames):
     """What browsers show of frames (index values, box, disposal, transparent index): what is cleared becomes
     transparent. Pillow fills it with a colour."""
     canvas, shown = Image.new('RGBA', screen), []
+    colours = PALETTE + [(0, 0, 0)] * (16 - len(PALETTE))
     for values, (left, top, width, height), disposal, transparent in frames:
         before = canvas.copy()
         picture = Image.new('RGBA', (width, height))
-        picture.putdata([(0, 0, 0, 0) if value == transparent else (*PALETTE[value], 255) for value in values])
+        picture.putdata([(0, 0, 0, 0) if value == transparent else (*colours[value], 255) for value in values])
         canvas.alpha_composite(picture, (left, top))
         shown.append(canvas.copy())
         if disposal == 2:
@@ -342,7 +343,9 @@ def film(dice):
     if kind == 'PNG':
         # Pillow clears what has no alpha to black, and browsers to nothing.
         disposals = (0, 2) if frames[0].mode == 'RGB' else (0, 1, 2)
-        options |= {'disposal': dice.choice(disposals), 'blend': dice.randrange(2)}
+        # And it lays transparent frames over one another by a rule of its own.
+        blends = (0, 1) if frames[0].mode == 'RGB' else (0,)
+        options |= {'disposal': dice.choice(disposals), 'blend': dice.choice(blends)}
     else:
         options |= {'lossless': dice.random() < 0.5}
     return saved(frames[0], kind, **options)
