@@ -198,7 +198,7 @@ mod tests {
         assert!(still.is_like(&drawn(|x, y| hills((x + 6).min(95), y))), "a pan");
         assert!(!still.is_like(&drawn(|x, y| 255 - hills(x, y))), "another picture");
         let patch = |x: u32, y: u32| {
-            (20..80).contains(&x) && (8..56).contains(&y) && (x / 6 + y / 6) % 2 == 0
+            (20..80).contains(&x) && (8..56).contains(&y) && (x / 6 + y / 6).is_multiple_of(2)
         };
         let with_patch = drawn(|x, y| if patch(x, y) { 255 } else { hills(x, y) });
         assert!(!still.is_like(&with_patch), "something new in the middle");
