@@ -65,9 +65,8 @@ use turns::Turns;
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Pictures may wait for the model in so many bytes of pixels, if each has one view: while it is being
-/// loaded, the decoders go on.
-const WAITING: usize = 8 << 20;
+/// Views may wait for the model in so many bytes of pixels: while it is being loaded, the decoders go on.
+const WAITING: usize = 16 << 20;
 
 /// Longer than any run.
 const FAR: Duration = Duration::from_hours(24 * 365 * 30);

@@ -133,7 +133,10 @@ async fn place(
 fn take_in(copy: &Path, part: &Path) -> anyhow::Result<()> {
     // Opening a pipe would wait for somebody who writes.
     if !copy.is_file() {
-        bail!("there is no file {}; name one that `modtool backup` wrote", escape_path(copy));
+        bail!(
+            "there is no file {}; give the path of a copy that `modtool backup` made",
+            escape_path(copy)
+        );
     }
     let unreadable = || format!("can't read {}", escape_path(copy));
     let mut from = File::open(copy).with_context(unreadable)?;

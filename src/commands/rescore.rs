@@ -1,5 +1,5 @@
-//! `modtool rescore`: judge stored pictures again by the policies of now, and if asked by the decoders
-//! of now.
+//! `modtool rescore`: score stored pictures again with the current policies and, on request, the current
+//! decoders.
 
 use std::io::{self, IsTerminal as _, Write as _};
 use std::sync::Arc;
@@ -20,13 +20,13 @@ use super::output::json_line;
 use super::watch::{Run, settle_times};
 use super::workspace;
 
-/// Judge every stored picture again by the policies of now, from what the model has seen
+/// Score every stored picture again with the current policies, without the model
 ///
 /// New verdicts go on record, and what is flagged now and was not looked at by a person for it
 /// opens a task. Decisions stand. Can be ended and started again at any time.
 #[derive(Debug, Args)]
 pub(super) struct RescoreArgs {
-    /// First decode and judge again what another model, an older decoder or other limits judged
+    /// First decode and score again what another model, an older decoder or other limits scored
     ///
     /// `watch` and `scan` do the same in the background; this does only that, for every folder that
     /// was ever judged, and ends.
@@ -85,12 +85,13 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
         }
         OutputFormat::Table => {
             if let Some(decoded) = decoded {
-                writeln!(out, "{} paths decoded and judged anew", decoded.judged)?;
+                writeln!(out, "{} decoded and scored again", paths(decoded.judged))?;
                 if decoded.left > 0 {
                     writeln!(
                         out,
-                        "{} paths stay as they were judged: nothing lies there, or the run was ended",
-                        decoded.left
+                        "{} left as before: the file is gone, or the run was stopped; run it again for \
+                         the rest",
+                        paths(decoded.left)
                     )?;
                 }
             }
@@ -111,6 +112,10 @@ pub(super) async fn run(args: &RescoreArgs, config: &Config) -> anyhow::Result<E
         }
     }
     Ok(ExitCode::Clean)
+}
+
+fn paths(count: u64) -> String {
+    format!("{count} path{}", if count == 1 { "" } else { "s" })
 }
 
 /// What came of decoding again.

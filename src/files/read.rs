@@ -12,7 +12,7 @@ use crate::moderation::{FileStat, ItemId, Sighting};
 use super::folder::{Entry, Kind, Stat};
 use super::roots::{Roots, is_starved};
 
-/// So many of the first bytes say what a file is.
+/// The first bytes that tell what a file is.
 const FIRST: u64 = 1024;
 
 /// No more than this is read of a file, 4 GiB: about four seconds of hashing. What is larger than

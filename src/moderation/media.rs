@@ -1,4 +1,4 @@
-//! What is no picture and may show one: films, documents, links.
+//! Files that are not pictures and may show one: films, documents, links.
 
 use super::policy::spelled;
 

@@ -289,7 +289,7 @@ mod tests {
         // More are in hand than the batch takes on every lane.
         (0..100).for_each(|name| monitor.take(Path::new(&name.to_string())));
         let queue = Arc::new(FairQueue::new(8));
-        assert!(queue.push(Uploader::Operator, prepared("first")), "taken");
+        assert!(queue.push(Uploader::Operator, 1, prepared("first")), "taken");
         let receive = Arc::clone(&queue);
         let mut batching = tokio::task::spawn_blocking(move || {
             next_batch(&receive, most, 2, Duration::from_hours(1), &monitor).map(|all| all.len())
@@ -298,7 +298,7 @@ mod tests {
             ended = &mut batching => return ended.expect("no panic"),
             () = tokio::time::sleep(PAUSE * 30) => {}
         }
-        assert!(queue.push(Uploader::Operator, prepared("second")), "taken");
+        assert!(queue.push(Uploader::Operator, 1, prepared("second")), "taken");
         queue.end();
         batching.await.expect("no panic")
     }
@@ -317,7 +317,7 @@ mod tests {
             let content = Content::Unjudged(Reason::Undecodable("broken".to_owned()));
             let one = Prepared { content, ..prepared(&name.to_string()) };
             monitor.take(&one.sighting.path);
-            assert!(queue.push(Uploader::Operator, one), "taken");
+            assert!(queue.push(Uploader::Operator, 1, one), "taken");
         }
         let batching = tokio::task::spawn_blocking(move || {
             next_batch(&queue, 8, 1, LINGER, &monitor).map(|all| all.len())
@@ -333,7 +333,7 @@ mod tests {
             for name in 0..count {
                 let one = prepared(&name.to_string());
                 monitor.take(&one.sighting.path);
-                assert!(receive.push(Uploader::Operator, one), "taken");
+                assert!(receive.push(Uploader::Operator, 1, one), "taken");
             }
             let batching = tokio::task::spawn_blocking(move || {
                 let mut sizes = Vec::new();

@@ -91,8 +91,9 @@ impl<T> Queues<T> {
     }
 }
 
-/// A queue between threads that holds so many things at most. Nobody can fill more of it than is
-/// left for others, so that there is always room for whoever comes next.
+/// A queue between threads in which things of a limited size wait, and of one thing more than that.
+/// Nobody can fill more of it than is left for others, so that there is always room for whoever comes
+/// next.
 #[derive(Debug)]
 pub(super) struct FairQueue<T> {
     state: Mutex<State<T>>,
@@ -102,7 +103,11 @@ pub(super) struct FairQueue<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    queues: Queues<T>,
+    /// With the size of each thing.
+    queues: Queues<(usize, T)>,
+    /// The size of all that waits, and of what waits of each uploader.
+    filled: usize,
+    filled_by: HashMap<Uploader, usize>,
     /// Nothing more comes.
     ended: bool,
     /// Nobody takes anything any more.
@@ -120,26 +125,48 @@ pub(super) enum Popped<T> {
     Ended,
 }
 
+impl<T> State<T> {
+    fn take_away(&mut self, uploader: &Uploader, size: usize) {
+        self.filled -= size;
+        if let Some(filled) = self.filled_by.get_mut(uploader) {
+            *filled -= size;
+            if *filled == 0 {
+                self.filled_by.remove(uploader);
+            }
+        }
+    }
+}
+
 impl<T> FairQueue<T> {
+    /// For things of this size altogether.
     pub(super) fn new(most: usize) -> Self {
-        let state = State { queues: Queues::default(), ended: false, abandoned: false };
+        let state = State {
+            queues: Queues::default(),
+            filled: 0,
+            filled_by: HashMap::new(),
+            ended: false,
+            abandoned: false,
+        };
         Self { state: Mutex::new(state), changed: Condvar::new(), most: most.max(2) }
     }
 
-    /// Waits for room in the uploader's share. Answers whether anybody still takes things.
-    pub(super) fn push(&self, uploader: Uploader, one: T) -> bool {
+    /// Waits for room in the uploader's share, then puts in a thing of this size. Answers whether
+    /// anybody still takes things.
+    pub(super) fn push(&self, uploader: Uploader, size: usize, one: T) -> bool {
         let mut state = self.state();
         loop {
             if state.abandoned {
                 return false;
             }
-            let free = self.most.saturating_sub(state.queues.len());
-            if state.queues.len_of(&uploader) < free {
+            let free = self.most.saturating_sub(state.filled);
+            if state.filled_by.get(&uploader).copied().unwrap_or(0) < free {
                 break;
             }
             state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
-        state.queues.push(uploader, one);
+        state.filled += size;
+        *state.filled_by.entry(uploader.clone()).or_default() += size;
+        state.queues.push(uploader, (size, one));
         drop(state);
         self.changed.notify_all();
         true
@@ -161,7 +188,8 @@ impl<T> FairQueue<T> {
         let until = Instant::now() + patience;
         let mut state = self.state();
         loop {
-            if let Some((_, one)) = state.queues.pop(|_| true) {
+            if let Some((uploader, (size, one))) = state.queues.pop(|_| true) {
+                state.take_away(&uploader, size);
                 drop(state);
                 self.changed.notify_all();
                 return Popped::One(one);
@@ -189,6 +217,7 @@ impl<T> FairQueue<T> {
         let mut state = self.state();
         state.abandoned = true;
         state.queues.clear();
+        (state.filled, state.filled_by) = (0, HashMap::new());
         drop(state);
         self.changed.notify_all();
     }
@@ -238,14 +267,14 @@ mod tests {
         let queue = Arc::new(FairQueue::new(4));
         let filling = {
             let queue = Arc::clone(&queue);
-            std::thread::spawn(move || (0..3).all(|n| queue.push(uploader("eve"), n)))
+            std::thread::spawn(move || (0..3).all(|n| queue.push(uploader("eve"), 1, n)))
         };
         let full = Instant::now() + Duration::from_secs(20);
         while queue.state().queues.len() < 2 {
             assert!(Instant::now() < full, "two have room");
             std::thread::yield_now();
         }
-        assert!(queue.push(uploader("bob"), 100), "there is room for another");
+        assert!(queue.push(uploader("bob"), 1, 100), "there is room for another");
         assert_eq!(queue.state().queues.len(), 3, "the third of the first waits");
         assert_eq!(queue.pop(), Some(0));
         assert_eq!(queue.pop(), Some(100));
@@ -256,12 +285,32 @@ mod tests {
     }
 
     #[test]
+    fn things_take_room_by_their_size() {
+        let queue = FairQueue::new(10);
+        // The first may be larger than its share, and then nobody has room.
+        assert!(queue.push(uploader("eve"), 20, "large"));
+        let filled = |queue: &FairQueue<_>| {
+            let state = queue.state();
+            (state.filled, state.filled_by.len())
+        };
+        assert_eq!(filled(&queue), (20, 1));
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| queue.push(uploader("bob"), 4, "small"));
+            assert_eq!(queue.pop(), Some("large"));
+            assert!(waiting.join().expect("no panic"));
+        });
+        assert_eq!(filled(&queue), (4, 1));
+        assert_eq!(queue.pop(), Some("small"));
+        assert_eq!(filled(&queue), (0, 0), "nothing is remembered");
+    }
+
+    #[test]
     fn an_abandoned_queue_takes_nothing() {
         let queue = FairQueue::new(2);
-        assert!(queue.push(uploader("eve"), 1));
+        assert!(queue.push(uploader("eve"), 1, 1));
         assert_eq!(FairQueue::<i32>::new(2).pop_within(Duration::ZERO), Popped::Nothing);
         queue.abandon();
-        assert!(!queue.push(uploader("eve"), 2));
+        assert!(!queue.push(uploader("eve"), 1, 2));
         assert_eq!(queue.pop(), None);
     }
 }

@@ -1,6 +1,5 @@
-//! Films, documents and links: none is judged, and none is passed over in silence. All of a kind
-//! in a folder are one row of the queue, so that nobody can flood it, and a row that was decided
-//! comes back with the next file.
+//! Films, documents and links are not scored, but reported. All of a kind in a folder are one row of
+//! the queue, so that nobody can flood it, and a row that was decided comes back with the next file.
 
 use std::collections::{BTreeMap, HashMap};
 use std::ffi::OsString;
@@ -13,7 +12,7 @@ use super::monitor::now;
 use super::prepare::{Content, Prepared};
 use super::reconcile::{Extent, Part, Scanned, Scanner};
 
-/// So many names are kept for whoever opens the row.
+/// Names that are kept for whoever opens the row, at most.
 const NAMES: usize = 20;
 
 /// The files of one kind in one folder.
@@ -151,7 +150,7 @@ impl Scanner {
         let prepared = Prepared { sighting, item, stat, content, recipe: self.unjudged.clone() };
         let unread = self.unread.clone();
         // Nobody takes it only while the run is being stopped.
-        let _ = tokio::task::spawn_blocking(move || unread.push(uploader, prepared)).await;
+        let _ = tokio::task::spawn_blocking(move || unread.push(uploader, 1, prepared)).await;
         Ok(Standing::New)
     }
 

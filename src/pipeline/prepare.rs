@@ -48,6 +48,16 @@ pub(super) enum Content {
     Unjudged(Reason),
 }
 
+impl Content {
+    /// How much room it takes while it waits for the model: its views, but 1 at least.
+    fn size(&self) -> usize {
+        match self {
+            Self::Pixels(views, _) => views.len().max(1),
+            Self::Embedded(..) | Self::Unjudged(_) => 1,
+        }
+    }
+}
+
 /// What a preparing thread needs besides its paths.
 #[derive(Debug, Clone)]
 pub(super) struct Preparer {
@@ -73,7 +83,7 @@ impl Preparer {
             settled.leave_place();
             count(&self.monitor.preparing);
             let wanted = match self.prepare(settled, &turn.uploader) {
-                Some(one) => prepared.push(turn.uploader.clone(), one),
+                Some(one) => prepared.push(turn.uploader.clone(), one.content.size(), one),
                 None => true,
             };
             self.monitor.preparing.fetch_sub(1, Ordering::Relaxed);

@@ -64,7 +64,7 @@ impl Scanner {
         };
         let unread = self.unread.clone();
         // Nobody takes it only while the run is being stopped.
-        let _ = tokio::task::spawn_blocking(move || unread.push(uploader, prepared)).await;
+        let _ = tokio::task::spawn_blocking(move || unread.push(uploader, 1, prepared)).await;
         Ok(())
     }
 

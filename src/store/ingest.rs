@@ -775,7 +775,8 @@ async fn write_item(
 pub(super) struct Batch<'a> {
     /// `[item, view, vector as hexadecimal digits, recipe]`
     embeddings: Vec<Value>,
-    /// `[item, recipe]` of those whose views may take the place of others.
+    /// `[item, recipe]` of those that were decoded, or could not be: what another recipe made of them
+    /// is not to be judged any more.
     made_anew: Vec<Value>,
     /// `[item, quality, forms as hexadecimal digits]`
     hashes: Vec<Value>,
@@ -816,7 +817,8 @@ impl<'a> Batch<'a> {
         new_item: bool,
         judged: &Judged,
     ) -> Result<(), RowError> {
-        if !new_item && !judged.views.is_empty() {
+        let undecodable = matches!(judged.verdict.reason, Some(Reason::Undecodable(_)));
+        if !new_item && (undecodable || !judged.views.is_empty()) {
             self.made_anew.push(json!([item, judged.recipe.0]));
         }
         for (view, embedding) in judged.views.iter().enumerate() {

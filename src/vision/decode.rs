@@ -6,12 +6,15 @@
 
 mod animation;
 mod colour;
+mod flaw;
 mod jpeg;
 mod orientation;
+mod preview;
 mod recipe;
 mod shapes;
 mod signals;
 pub(crate) mod sniff;
+mod views;
 
 use std::io::Cursor;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,14 +24,17 @@ use image::codecs::webp::WebPDecoder;
 use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, RgbImage};
 
-use super::perceptual;
-use super::preprocess::{ImageSpec, Pixels, Raster, Resample, Resize, Window, resampled};
-use crate::moderation::{Doubt, Doubts, PerceptualHash};
+use super::preprocess::{ImageSpec, Pixels, Raster};
+use crate::moderation::{Doubts, PerceptualHash};
 
 use animation::Animation;
 use colour::Colours;
 use orientation::Turn;
+use views::{ViewList, shown};
 
+pub(crate) use views::MOST_VIEWS;
+
+pub use flaw::{Crash, Flaw, Lost};
 pub use recipe::{recipe_of, recipes, unjudged};
 pub use signals::Signals;
 pub use sniff::{FIRST_BYTES, has_picture_extension, kind_of, sniff};
@@ -102,150 +108,6 @@ pub struct PictureFacts {
     pub doubts: Doubts,
 }
 
-/// Why a file can't be judged. The texts are fragments for a person.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Flaw {
-    /// No bytes.
-    #[error("the file is empty")]
-    Empty,
-    /// More bytes than allowed.
-    #[error("{bytes} bytes are more than the limit of {limit}")]
-    TooManyBytes {
-        /// Of the file.
-        bytes: u64,
-        /// The most.
-        limit: u64,
-    },
-    /// The first bytes are not those of any known format.
-    #[error("the content is not a picture of a known format")]
-    NotAPicture,
-    /// A format that this build can't decode.
-    #[error("{format} pictures can't be read by this build")]
-    UnsupportedFormat {
-        /// By its bytes, as [`sniff()`] says.
-        format: &'static str,
-    },
-    /// A side of length 0.
-    #[error("the picture has no pixels")]
-    NoPixels,
-    /// More pixels than allowed.
-    #[error("{width} × {height} pixels are more than the limit of {megapixels} megapixels")]
-    TooManyPixels {
-        /// As the header claims.
-        width: u32,
-        /// As the header claims.
-        height: u32,
-        /// The most.
-        megapixels: u32,
-    },
-    /// A side that is longer than allowed.
-    #[error("{width} × {height} pixels: no side may be longer than {side}")]
-    TooLong {
-        /// As the header claims.
-        width: u32,
-        /// As the header claims.
-        height: u32,
-        /// The most.
-        side: u32,
-    },
-    /// More memory than allowed.
-    #[error("{bytes} bytes of pixels are more than the limit of {limit}")]
-    TooMuchMemory {
-        /// Of the decoded frame.
-        bytes: u64,
-        /// The most.
-        limit: u64,
-    },
-    /// More frames than allowed.
-    #[error("an animation of {frames} frames; the limit is {limit}")]
-    TooManyFrames {
-        /// As the file has them.
-        frames: u32,
-        /// The most.
-        limit: u32,
-    },
-    /// More pixels in all frames than allowed.
-    #[error(
-        "an animation of {frames} frames of {width} × {height} pixels is more than the limit \
-         of {megapixels} megapixels in all"
-    )]
-    AnimationTooLarge {
-        /// As the file has them.
-        frames: u32,
-        /// Of a frame.
-        width: u32,
-        /// Of a frame.
-        height: u32,
-        /// The most.
-        megapixels: u32,
-    },
-    /// A progressive JPEG that is made to be slow.
-    #[error("a JPEG of {scans} passes over {width} × {height} pixels would take too long")]
-    TooManyScans {
-        /// Passes over the picture.
-        scans: u32,
-        /// As the header claims.
-        width: u32,
-        /// As the header claims.
-        height: u32,
-    },
-    /// The file stops before the picture does.
-    #[error("the {format} is cut off")]
-    Truncated {
-        /// By its bytes, as [`sniff()`] says.
-        format: &'static str,
-    },
-    /// The decoder does not understand it.
-    #[error("the {format} is broken: {detail}")]
-    Malformed {
-        /// By its bytes, as [`sniff()`] says.
-        format: &'static str,
-        /// The decoder's words, shortened.
-        detail: String,
-    },
-    /// The decoder gave up in disorder.
-    #[error("the {format} decoder failed on it")]
-    Panicked {
-        /// By its bytes, as [`sniff()`] says.
-        format: &'static str,
-    },
-    /// The decoding child was lost on it again and again.
-    #[error("the decoder failed on it {} times: {}", .0.attempts, .0.how)]
-    Crashed(Crash),
-}
-
-/// How decoding children were lost on a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Crash {
-    /// How often it was tried.
-    pub attempts: u32,
-    /// How the last one was lost.
-    pub how: Lost,
-}
-
-/// How a decoding child was lost.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Lost {
-    /// It needed more memory than it may have, or crashed.
-    #[error("it was ended by signal {0}")]
-    Signal(i32),
-    /// It computed longer than it may.
-    #[error("it computed for too long")]
-    ComputedTooLong,
-    /// It did not answer in time.
-    #[error("it took longer than {0} seconds")]
-    TimedOut(u64),
-    /// It called the system in a way that no decoder does: an attack, or a defect of ours.
-    #[error("it tried what no decoder may do, and was stopped")]
-    BrokeRules,
-    /// It ended by itself.
-    #[error("it ended with code {0}")]
-    Ended(i32),
-    /// What it answered can't be true.
-    #[error("its answer made no sense")]
-    Garbled,
-}
-
 /// The views that policies score: what a viewer sees.
 ///
 /// A rotation that the file asks for is applied and its colours are converted to sRGB. A picture
@@ -267,7 +129,7 @@ pub fn views(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, F
 pub fn reference_view(bytes: &[u8], spec: &ImageSpec, limits: &Limits) -> Result<Views, Flaw> {
     guarded(bytes, limits, |format| {
         let survey = survey(format, bytes, limits)?;
-        let mut still = decode_small(format, bytes, survey.as_ref(), limits, u32::MAX)?;
+        let mut still = decode_first(format, bytes, survey.as_ref(), limits, u32::MAX)?;
         still.image.apply_orientation(still.turn.shown);
         let rgb = still.image.into_rgb8();
         let (width, height) = rgb.dimensions();
@@ -303,9 +165,9 @@ pub fn preview(
     guarded(bytes, limits, |format| {
         let wanted = max_width.max(max_height).max(1);
         let survey = survey(format, bytes, limits)?;
-        let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
+        let still = decode_first(format, bytes, survey.as_ref(), limits, wanted)?;
         let image = shown(still);
-        fitted(&image, max_width.max(1), max_height.max(1)).ok_or(Flaw::NoPixels)
+        preview::fitted(&image, max_width.max(1), max_height.max(1)).ok_or(Flaw::NoPixels)
     })
 }
 
@@ -429,9 +291,8 @@ fn policy_views(
 ) -> Result<Views, Flaw> {
     let survey = survey(format, bytes, limits)?;
     let wanted = spec.detail().saturating_mul(jpeg::HEADROOM);
-    let still = decode_small(format, bytes, survey.as_ref(), limits, wanted)?;
-    let mut gallery =
-        Gallery { spec, views: Vec::new(), has_alpha: false, hash: None, doubts: still.doubts };
+    let still = decode_first(format, bytes, survey.as_ref(), limits, wanted)?;
+    let mut list = ViewList::new(spec, still.doubts);
     let (full, turn, colours) = (still.full, still.turn, still.colours.clone());
     let of_frame = |image| {
         let (colours, doubts) = (colours.clone(), Doubts::default());
@@ -445,27 +306,27 @@ fn policy_views(
     // The still of an animated PNG may be a picture that is no frame of it; viewers that know
     // no animations show it, the others never do.
     if film.is_none() || format == Format::Png {
-        gallery.hang(still)?;
+        list.hang(still)?;
     }
     if let Some(film) = &film {
-        let chosen = film.chosen(format, limits, |image| gallery.looks(of_frame(image)))?;
-        chosen.seen.into_iter().flatten().for_each(|rgb| gallery.add(rgb));
-        gallery.doubts.extend(chosen.doubts);
+        let chosen = film.chosen(format, limits, |image| list.looks(of_frame(image)))?;
+        chosen.seen.into_iter().flatten().for_each(|rgb| list.add(rgb));
+        list.doubts.extend(chosen.doubts);
     }
     for cut in cuts {
-        gallery.hang(of_frame(cut))?;
+        list.hang(of_frame(cut))?;
     }
     let facts = PictureFacts {
         format: format.name(),
         width,
         height,
         frames: film.map_or(1, |film| film.count()),
-        has_alpha: gallery.has_alpha,
-        hash: gallery.hash,
+        has_alpha: list.has_alpha,
+        hash: list.hash,
         signals: signals::signals(format, bytes, survey.as_ref()),
-        doubts: gallery.doubts,
+        doubts: list.doubts,
     };
-    Ok(Views { views: gallery.views, facts })
+    Ok(Views { views: list.views, facts })
 }
 
 impl Still {
@@ -482,175 +343,6 @@ impl Still {
     }
 }
 
-/// The most views of a file. An ordinary animation has two for each frame that is looked at; what would
-/// have more (an animated strip that lets the background through, in doubtful colours) is not judged in
-/// full, and a person looks.
-pub(crate) const MOST_VIEWS: u32 = 200;
-
-/// Collects views.
-struct Gallery<'a> {
-    spec: &'a ImageSpec,
-    views: Vec<Pixels>,
-    has_alpha: bool,
-    hash: Option<PerceptualHash>,
-    doubts: Doubts,
-}
-
-impl Gallery<'_> {
-    /// Adds what [`Gallery::looks`] makes of a picture.
-    fn hang(&mut self, still: Still) -> Result<(), Flaw> {
-        self.looks(still)?.into_iter().for_each(|rgb| self.add(rgb));
-        Ok(())
-    }
-
-    /// The squares of a picture in all the ways in which viewers show it.
-    fn looks(&mut self, still: Still) -> Result<Vec<Vec<u8>>, Flaw> {
-        let looks = looks(still);
-        self.doubts.extend(looks.doubts);
-        let mut squares = self.squares(looks.shown)?;
-        for other in looks.others {
-            squares.extend(self.squares(other)?);
-        }
-        Ok(squares)
-    }
-
-    /// The views of a picture: the whole, and parts of it where the whole hides some; each twice when
-    /// something shines through.
-    fn squares(&mut self, mut image: DynamicImage) -> Result<Vec<Vec<u8>>, Flaw> {
-        let (width, height) = (image.width(), image.height());
-        let (spec, first, doubts) = (self.spec, &mut self.hash, &mut self.doubts);
-        let mut squares = |channels, pixels: &[u8]| {
-            let source = Raster { width, height, channels, pixels };
-            if first.is_none() {
-                *first = perceptual::hash(&source);
-            }
-            let mut squares = vec![spec.square(&source).ok_or(Flaw::NoPixels)?];
-            let parts = parts_of(spec, &source, &squares[0]).ok_or(Flaw::NoPixels)?;
-            if parts.incomplete {
-                doubts.insert(Doubt::Parts);
-            }
-            for part in parts.parts {
-                squares.push(spec.square_of(&source, part).ok_or(Flaw::NoPixels)?);
-            }
-            Ok(squares)
-        };
-        let DynamicImage::ImageRgba8(rgba) = &mut image else {
-            return squares(3, &image.into_rgb8());
-        };
-        let transparent = rgba.pixels().any(|pixel| pixel.0[3] < 255);
-        if transparent {
-            premultiply(rgba.as_flat_samples_mut().samples);
-        }
-        // Resizing and laying over a background are both linear, so the large picture is resized
-        // once and the small one is laid over both.
-        let small = squares(4, rgba)?;
-        let mut squares: Vec<_> = small.iter().map(|small| over(small, 255)).collect();
-        if transparent {
-            self.has_alpha = true;
-            squares.extend(small.iter().map(|small| over(small, 0)));
-        }
-        Ok(squares)
-    }
-
-    fn add(&mut self, rgb: Vec<u8>) {
-        let view = Pixels { size: self.spec.size, rgb };
-        if self.views.contains(&view) {
-            return;
-        }
-        if self.views.len() < MOST_VIEWS as usize {
-            self.views.push(view);
-        } else {
-            self.doubts.insert(Doubt::Parts);
-        }
-    }
-}
-
-/// Which parts are to be views besides the whole, whose square is at hand.
-fn parts_of(spec: &ImageSpec, source: &Raster, square: &[u8]) -> Option<shapes::Parts> {
-    let Raster { width, height, channels, .. } = *source;
-    let grid = |side: u32, cells: &[u8]| {
-        let grid = shapes::Grid { side: side as usize, channels, cells };
-        shapes::parts(spec, width, height, grid)
-    };
-    if spec.resize == Resize::Stretch {
-        return Some(grid(spec.size, square));
-    }
-    // The square shows the middle alone.
-    let whole = Window::whole(width, height);
-    let small = resampled(source, whole, (GRID, GRID), Resample::Bilinear)?;
-    Some(grid(GRID, &small))
-}
-
-/// Cells a side of the grid in which borders are looked for.
-const GRID: u32 = 96;
-
-/// Multiplies red, green and blue by alpha / 255, rounded.
-fn premultiply(rgba: &mut [u8]) {
-    for pixel in rgba.as_chunks_mut::<4>().0 {
-        let alpha = u32::from(pixel[3]);
-        for value in &mut pixel[..3] {
-            let product = u32::from(*value) * alpha + 127;
-            *value = u8::try_from(product / 255).unwrap_or(u8::MAX);
-        }
-    }
-}
-
-/// Premultiplied pixels over a grey background, without alpha.
-fn over(rgba: &[u8], background: u8) -> Vec<u8> {
-    let pixels = rgba.as_chunks::<4>().0;
-    pixels
-        .iter()
-        .flat_map(|&[red, green, blue, alpha]| {
-            let behind = u32::from(background) * u32::from(255 - alpha) / 255;
-            let behind = u8::try_from(behind).unwrap_or(u8::MAX);
-            [red, green, blue].map(|value| value.saturating_add(behind))
-        })
-        .collect()
-}
-
-/// 8 bits, red, green, blue and perhaps alpha, turned and in sRGB: as browsers show it.
-fn shown(still: Still) -> DynamicImage {
-    let mut image = eight_bits(still.image);
-    still.colours.show(&mut image);
-    image.apply_orientation(still.turn.shown);
-    image
-}
-
-/// A picture in all the ways in which viewers show it; see [`Gallery::looks`].
-struct Looks {
-    /// As [`shown`].
-    shown: DynamicImage,
-    /// In other colours, or turned otherwise.
-    others: Vec<DynamicImage>,
-    /// What it is not judged for.
-    doubts: Doubts,
-}
-
-fn looks(still: Still) -> Looks {
-    let mut image = eight_bits(still.image);
-    let (stored, doubt) = still.colours.apply(&mut image);
-    let mut others = Vec::new();
-    if let Some(mut stored) = stored {
-        stored.apply_orientation(still.turn.shown);
-        others.push(stored);
-    }
-    if let Some(orientation) = still.turn.elsewhere {
-        let mut turned = image.clone();
-        turned.apply_orientation(orientation);
-        others.push(turned);
-    }
-    image.apply_orientation(still.turn.shown);
-    Looks { shown: image, others, doubts: doubt.into_iter().collect() }
-}
-
-fn eight_bits(image: DynamicImage) -> DynamicImage {
-    match image {
-        image @ (DynamicImage::ImageRgb8(_) | DynamicImage::ImageRgba8(_)) => image,
-        image if image.color().has_alpha() => DynamicImage::ImageRgba8(image.into_rgba8()),
-        image => DynamicImage::ImageRgb8(image.into_rgb8()),
-    }
-}
-
 /// A look at a JPEG before it is decoded, within the limits; `None` for other formats.
 fn survey(format: Format, bytes: &[u8], limits: &Limits) -> Result<Option<jpeg::Survey>, Flaw> {
     if format != Format::Jpeg {
@@ -661,31 +353,23 @@ fn survey(format: Format, bytes: &[u8], limits: &Limits) -> Result<Option<jpeg::
     Ok(Some(survey))
 }
 
-/// The first frame. A JPEG may come out smaller, with no side below `wanted` (unless it is that small
-/// itself).
-fn decode_small(
+/// The first frame. A JPEG, whose survey is at hand, may come out smaller, with no side below `wanted`
+/// (unless it is that small itself).
+fn decode_first(
     format: Format,
     bytes: &[u8],
     survey: Option<&jpeg::Survey>,
     limits: &Limits,
     wanted: u32,
 ) -> Result<Still, Flaw> {
-    match survey {
-        Some(survey) => jpeg::decode(bytes, survey, limits, wanted),
-        None => decode_still(format, bytes, limits),
+    if let Some(survey) = survey {
+        return jpeg::decode(bytes, survey, limits, wanted);
     }
-}
-
-/// The first frame, at full size. The caller has surveyed a JPEG.
-fn decode_still(format: Format, bytes: &[u8], limits: &Limits) -> Result<Still, Flaw> {
     let reader = || Cursor::new(bytes);
     let flaw = |error: image::ImageError| format.flaw(&error);
     match format {
-        Format::Jpeg => {
-            let survey = jpeg::Survey::of(bytes)?;
-            survey.check(limits)?;
-            jpeg::decode(bytes, &survey, limits, u32::MAX)
-        }
+        // It has no size.
+        Format::Jpeg => Err(Flaw::Truncated { format: format.name() }),
         Format::Png => {
             // The decoder checks sizes only after it has read the header's claims into account.
             let (width, height) = png_size(bytes).ok_or(Flaw::Truncated { format: "png" })?;
@@ -738,47 +422,6 @@ fn finish(
     let image = DynamicImage::from_decoder(decoder).map_err(flaw)?;
     let doubts = Doubts::default();
     Ok(Still { image, full: (width, height), turn, colours, doubts })
-}
-
-/// Fits a picture into a box and lays it over a checkerboard.
-fn fitted(image: &DynamicImage, max_width: u32, max_height: u32) -> Option<RgbImage> {
-    let (width, height) = (image.width(), image.height());
-    let scale = (f64::from(max_width) / f64::from(width))
-        .min(f64::from(max_height) / f64::from(height))
-        .min(1.0);
-    #[expect(
-        clippy::cast_possible_truncation,
-        clippy::cast_sign_loss,
-        reason = "between 1 and a side of the picture"
-    )]
-    let shrunk = |length: u32| ((f64::from(length) * scale).round() as u32).max(1);
-    let size = (shrunk(width), shrunk(height));
-    let whole = Window::whole(width, height);
-    let rgb = if let DynamicImage::ImageRgba8(rgba) = image {
-        let mut premultiplied = rgba.clone();
-        premultiply(premultiplied.as_flat_samples_mut().samples);
-        let source = Raster { width, height, channels: 4, pixels: premultiplied.as_raw() };
-        let small = resampled(&source, whole, size, Resample::Bilinear)?;
-        checkered(&small, size.0)
-    } else {
-        let rgb = image.as_rgb8()?;
-        let source = Raster { width, height, channels: 3, pixels: rgb.as_raw() };
-        resampled(&source, whole, size, Resample::Bilinear)?
-    };
-    RgbImage::from_raw(size.0, size.1, rgb)
-}
-
-/// Premultiplied pixels over squares of 8 × 8 pixels in two greys.
-fn checkered(rgba: &[u8], width: u32) -> Vec<u8> {
-    let rows = rgba.chunks(width as usize * 4);
-    rows.enumerate()
-        .flat_map(|(y, row)| {
-            row.chunks(8 * 4).enumerate().flat_map(move |(x, part)| {
-                let background = if (x + y / 8) % 2 == 0 { 0x99 } else { 0x66 };
-                over(part, background)
-            })
-        })
-        .collect()
 }
 
 #[cfg(test)]

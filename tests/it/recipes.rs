@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use modtool::moderation::{Action, Doubt, JudgedWith, Outcome, Reason, Recipe, Timestamp};
+use modtool::moderation::{Action, Doubt, JudgedWith, Outcome, Reason, Recipe, Timestamp, Verdict};
 use modtool::store::Standing;
 use sqlx::Row as _;
 
@@ -56,6 +56,20 @@ async fn views_of_another_recipe_take_the_place_of_the_old_ones_with_their_verdi
     let pool = raw(bench.store.path()).await;
     let bins = sqlx::query("SELECT sum(items) FROM score_bins").fetch_one(&pool).await;
     assert_eq!(bins.expect("summed").get::<i64, _>(0), 4);
+}
+
+#[tokio::test]
+async fn what_can_not_be_decoded_any_more_is_not_judged_by_its_old_views() {
+    let bench = Bench::new().await;
+    bench.record("a.png", b"a", &[0.1, 0.1], 1).await;
+    let mut again = bench.judges.judged("a.png", b"a", &[]);
+    again.recipe = newer().recipes.remove(0);
+    again.views = Vec::new();
+    again.verdict = Verdict::unjudged(Reason::Undecodable("the png is broken".to_owned()));
+    let recorded = bench.judges.record(&bench.store, again, 2).await;
+    assert_eq!((recorded.outcome, recorded.task_opened), (Outcome::Review, true));
+    let left = bench.store.items_to_rejudge(&fingerprint(), 0, 10).await.expect("read");
+    assert_eq!(left, [], "`rescore` would allow it by what an older decoder saw");
 }
 
 #[tokio::test]
@@ -114,7 +128,7 @@ fn rescore_decode_decodes_again_what_an_older_version_judged_and_then_nothing() 
     assert_eq!(counts(&second), [Some(0), Some(1)], "{second:?}");
     // By hand, for a person.
     let said = workspace.run(&["rescore", "--decode"]).expect_code(0);
-    assert!(said.out().contains("1 paths stay as they were judged"), "{}", said.out());
+    assert!(said.out().contains("1 path left as before"), "{}", said.out());
 }
 
 #[test]

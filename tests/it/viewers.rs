@@ -13,7 +13,7 @@ use std::process::Command;
 use modtool::moderation::Uploader;
 use modtool::vision::DecoderPool;
 use modtool::vision::decode::{Limits, Views};
-use modtool::vision::preprocess::{ImageSpec, Resample, Resize};
+use modtool::vision::preprocess::{ImageSpec, Resample};
 
 use crate::sandbox::pool;
 use crate::support::skipped;
@@ -159,14 +159,8 @@ fn words(flaw: &str) -> String {
 }
 
 fn spec() -> ImageSpec {
-    ImageSpec {
-        size: 48,
-        shortest_edge: 48,
-        resize: Resize::Stretch,
-        resample: Resample::Bilinear,
-        mean: [0.5; 3],
-        std: [0.5; 3],
-    }
+    let resample = Resample::Bilinear;
+    ImageSpec { size: 48, shortest_edge: 48, resample, ..crate::sandbox::spec() }
 }
 
 /// What the reference shows, over white and over black, at the model's size.

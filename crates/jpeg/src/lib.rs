@@ -19,6 +19,8 @@ mod scan;
 mod segments;
 mod transform;
 
+pub use segments::next_marker;
+
 /// A decoded picture.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Picture {

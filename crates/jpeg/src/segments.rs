@@ -251,7 +251,7 @@ impl File {
 
 /// The next marker at or after `at`, which is moved behind it. Skips what is none: FF 00 is a byte of
 /// coded data and FF FF is filling.
-fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
+pub fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
     loop {
         let rest = bytes.get(*at..)?;
         let start = rest.iter().position(|byte| *byte == 0xFF)?;

@@ -184,7 +184,7 @@ fn check(glob: &str) -> Result<(), Fault> {
         return fault("it begins with `!`", hint);
     }
     if glob.contains('\\') {
-        let better = mended(&glob.replace('\\', "/"));
+        let better = corrected(&glob.replace('\\', "/"));
         let hint = write(&better) + "; `[*]` stands for a `*` in a name";
         return fault("it has a backslash, and folders are parted by `/`", hint);
     }
@@ -201,7 +201,7 @@ fn check(glob: &str) -> Result<(), Fault> {
 /// One glob without braces; `typed` is what it comes from.
 fn check_parts(typed: &str, glob: &str) -> Result<(), Fault> {
     let fault = |what: &str| {
-        let better = mended(glob);
+        let better = corrected(glob);
         let hint = match better.as_str() {
             "" => "write `**` for everything, `avatars/**` for a folder".to_owned(),
             better => format!("write `{better}`"),
@@ -233,14 +233,14 @@ fn check_parts(typed: &str, glob: &str) -> Result<(), Fault> {
     }
     if let Some(part) = parts.find(|part| part.contains("**") && *part != "**") {
         let what = format!("{typed:?} does not cross folders: in {part:?} the `**` is not alone");
-        let better = format!("write `{}`", mended(glob));
+        let better = format!("write `{}`", corrected(glob));
         return Err(Fault::new(what, format!("{better}: `**` stands alone between `/`")));
     }
     Ok(())
 }
 
 /// The nearest glob that can match, for a hint.
-fn mended(glob: &str) -> String {
+fn corrected(glob: &str) -> String {
     let is_drive = |part: &str| part.len() == 2 && part.ends_with(':');
     let mut parts: Vec<String> = Vec::new();
     for part in glob.split('/') {

@@ -12,7 +12,7 @@
 
 use image::metadata::Orientation;
 use image::{DynamicImage, GrayImage, RgbImage};
-use modtool_jpeg::{Error, Pixels, Scale, Warnings};
+use modtool_jpeg::{Error, Pixels, Scale, Warnings, next_marker};
 
 use super::orientation::Turn;
 use super::{Flaw, Limits, Still, colour};
@@ -82,24 +82,6 @@ impl Survey {
             return Err(Flaw::TooManyScans { scans, width, height });
         }
         Ok(())
-    }
-}
-
-/// The next marker at or after `at`, which is moved behind it. Skips coded data, in which
-/// FF 00 is a byte and FF FF is filling.
-fn next_marker(bytes: &[u8], at: &mut usize) -> Option<u8> {
-    loop {
-        let rest = bytes.get(*at..)?;
-        let start = rest.iter().position(|byte| *byte == 0xFF)?;
-        let marker = *rest.get(start + 1)?;
-        match marker {
-            0xFF => *at += start + 1,
-            0x00 => *at += start + 2,
-            _ => {
-                *at += start + 2;
-                return Some(marker);
-            }
-        }
     }
 }
 

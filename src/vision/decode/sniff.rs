@@ -10,7 +10,7 @@ use crate::moderation::FileKind;
 use container::{MediaFile, media_file};
 use text::is_plain_text;
 
-/// So many of the first bytes say what a file is: as many as browsers look at, or more.
+/// The length of a file's beginning, in bytes, that tells what it is: at least what browsers look at.
 pub const FIRST_BYTES: usize = 1024;
 
 /// Extensions that promise a picture, those of formats that are not compiled in too: such a

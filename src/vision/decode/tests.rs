@@ -12,8 +12,8 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::moderation::Doubt;
-use crate::vision::preprocess::Resize;
 use crate::vision::preprocess::tests::spec;
+use crate::vision::preprocess::{Resample, Resize};
 
 const RED: [u8; 3] = [220, 20, 30];
 const BLUE: [u8; 3] = [20, 40, 210];
@@ -447,7 +447,7 @@ fn a_large_jpeg_is_decoded_smaller_and_looks_the_same() {
     let limits = Limits::default();
     let survey = survey(Format::Jpeg, &bytes, &limits).expect("good");
     let wanted = 96 * jpeg::HEADROOM;
-    let reduced = decode_small(Format::Jpeg, &bytes, survey.as_ref(), &limits, wanted);
+    let reduced = decode_first(Format::Jpeg, &bytes, survey.as_ref(), &limits, wanted);
     let reduced = reduced.expect("good");
     assert_eq!((reduced.image.width(), reduced.image.height()), (425, 325));
     let fast = views(&bytes, &spec, &limits).expect("a good picture");
