@@ -51,10 +51,10 @@ torture kills="":
 soak seconds="28800":
     MODTOOL_LONG=1 MODTOOL_SOAK_SECONDS={{seconds}} cargo test --locked --test it -- --nocapture soak::
 
-# Thousands of odd pictures beside what Pillow and, where it is installed, Chromium show of them (5 minutes)
+# Thousands of odd pictures beside what Pillow and, where they are installed, Chromium, djpeg, dwebp and gif2rgb show of them (10 minutes)
 viewers count="20000" seed="1":
     .ci/viewers
-    MODTOOL_VIEWERS={{count}} MODTOOL_VIEWERS_SEED={{seed}} MODTOOL_VIEWERS_BROWSER=1 \
+    MODTOOL_VIEWERS={{count}} MODTOOL_VIEWERS_SEED={{seed}} MODTOOL_VIEWERS_PROGRAMS=1 \
         cargo test --locked --test it -- --nocapture viewers::
 
 # Any bytes at all, an hour's worth of cases for each place where they come in

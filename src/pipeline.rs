@@ -65,7 +65,7 @@ use turns::Turns;
 /// After a stop, what is under way may take so long to be written down.
 const GRACE: Duration = Duration::from_secs(3);
 
-/// Views may wait for the model in so many bytes of pixels: while it is being loaded, the decoders go on.
+/// The pixels of views that may wait for the model, in bytes: the decoders go on while it is being loaded.
 const WAITING: usize = 16 << 20;
 
 /// Longer than any run.

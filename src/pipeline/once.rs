@@ -23,7 +23,7 @@ use super::settle::Settled;
 
 /// Judges the named files, and the files below named folders, in order. Every named file gets a
 /// verdict: one that is missing or no picture gets Review with the reason. In folders, files that
-/// are no pictures are left out, and answered as so many of each kind. `take` is called with each
+/// are not pictures are left out, and counted by kind in the answer. `take` is called with each
 /// verdict as it comes.
 ///
 /// # Errors

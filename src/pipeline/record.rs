@@ -19,7 +19,7 @@ use super::{OnVerdict, Stop};
 /// So many verdicts share one transaction: a write to the disk each would cost more than judging.
 const BATCH: usize = 64;
 
-/// So many other places of known bytes are looked at.
+/// The most other places of known bytes that are looked at.
 const MOST_NAMES: u32 = 8;
 
 /// What writing down needs.
@@ -124,6 +124,7 @@ fn tell(one: &Judged, recorded: &Recorded) {
                 | Reason::HoldCap(_)
                 | Reason::LikeRemoved(_)
                 | Reason::Inherited(_)
+                | Reason::Doubtful(_)
         )
     );
     let heaviest = one.verdict.heaviest().filter(|_| about_scores);

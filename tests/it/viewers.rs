@@ -25,6 +25,9 @@ const PICTURES: u32 = 1_500;
 /// rounding of decoders, colour arithmetic and resizing.
 const ROUNDING: f64 = 2.5;
 
+/// Programs beside Pillow; what each shows of a picture lies beside it under the program's name.
+const PROGRAMS: [&str; 4] = ["browser", "djpeg", "dwebp", "gif2rgb"];
+
 /// What came of the pictures of one kind.
 #[derive(Debug, Default)]
 struct Tally {
@@ -49,8 +52,8 @@ fn what_viewers_show_is_judged_or_a_person_is_asked() {
         .output()
         .expect("Python runs");
     assert!(drawn.status.success(), "{}", String::from_utf8_lossy(&drawn.stderr));
-    if setting("MODTOOL_VIEWERS_BROWSER").is_some() {
-        show_in_browser(&python, folder.path());
+    if setting("MODTOOL_VIEWERS_PROGRAMS").is_some() {
+        show_elsewhere(&python, folder.path());
     }
 
     let pool = pool(Limits::default());
@@ -89,13 +92,14 @@ fn setting(name: &str) -> Option<String> {
     std::env::var(name).ok().filter(|value| !value.is_empty())
 }
 
-/// The stills as Chromium shows them, where there is one.
-fn show_in_browser(python: &Path, folder: &Path) {
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/viewers/browser.py");
-    let shown = Command::new(python).arg(script).arg(folder).output().expect("Python runs");
-    if !shown.status.success() {
-        let why = String::from_utf8_lossy(&shown.stderr);
-        skipped("the comparison with a browser", why.lines().last().unwrap_or("it failed"));
+/// The stills as other programs show them; one that is not installed is named.
+fn show_elsewhere(python: &Path, folder: &Path) {
+    for script in ["tests/viewers/browser.py", "tests/viewers/programs.py"] {
+        let script = Path::new(env!("CARGO_MANIFEST_DIR")).join(script);
+        let shown = Command::new(python).arg(script).arg(folder).output().expect("Python runs");
+        for why in String::from_utf8_lossy(&shown.stderr).lines() {
+            skipped("a comparison with viewers", why);
+        }
     }
 }
 
@@ -113,7 +117,7 @@ fn pictures(folder: &Path) -> Vec<PathBuf> {
     let paths = entries.map(|entry| entry.expect("an entry").path());
     let drawn = |path: &PathBuf| {
         let extension = path.extension().unwrap_or_default();
-        extension != "seen" && extension != "browser"
+        extension != "seen" && !PROGRAMS.iter().any(|program| extension == *program)
     };
     let mut paths: Vec<_> = paths.filter(drawn).collect();
     paths.sort();
@@ -134,9 +138,12 @@ fn compare(pool: &DecoderPool, path: &Path) -> Result<(), Difference> {
     let views = pool.views(&bytes, &spec(), &Uploader::Operator).expect("a decoder");
     let views = views.map_err(|flaw| Difference::Asked(words(&flaw.to_string())))?;
     let mut readings = readings(&std::fs::read(beside(path, "seen")).expect("it was drawn"));
-    // A page is white behind its pictures.
-    if let Ok(shown) = std::fs::read(beside(path, "browser")) {
-        readings.extend(self::readings(&shown).into_iter().take(1));
+    for program in PROGRAMS {
+        if let Ok(shown) = std::fs::read(beside(path, program)) {
+            // Over white alone: a page is white behind its pictures, and the others' have no alpha,
+            // or the same.
+            readings.extend(self::readings(&shown).into_iter().take(1));
+        }
     }
     let furthest = readings.iter().map(|reading| distance(&views, reading)).fold(0.0, f64::max);
     if let Some(doubt) = views.facts.doubts.iter().next() {
@@ -223,8 +230,10 @@ fn keep(from: &Path, to: &Path, tallies: &BTreeMap<String, Tally>) {
     std::fs::create_dir_all(to).expect("the folder can be made");
     for wrong in tallies.values().flat_map(|tally| &tally.wrong) {
         let name = wrong.split(':').next().unwrap_or_default();
-        for name in [name.to_owned(), format!("{name}.seen"), format!("{name}.browser")] {
-            // Not everything was shown in a browser.
+        let of_program = |program: &&str| format!("{name}.{program}");
+        let beside = PROGRAMS.iter().chain(&["seen"]).map(of_program);
+        for name in beside.chain([name.to_owned()]) {
+            // Not everything is shown by every program.
             let _ = std::fs::copy(from.join(&name), to.join(&name));
         }
     }

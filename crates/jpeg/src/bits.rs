@@ -34,7 +34,7 @@ impl<'a> Bits<'a> {
         self.at
     }
 
-    /// At least so many bits are there then (32 at most), of the file or zeros behind its end.
+    /// Makes sure that `count` bits (at most 32) can be looked at: of the file, or zeros after its end.
     #[inline]
     pub(crate) fn need(&mut self, count: u32) {
         if self.left < count {

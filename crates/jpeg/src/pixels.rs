@@ -74,7 +74,7 @@ fn interleave(target: &mut [u8], first: &[u8], second: &[u8], third: &[u8]) {
     }
 }
 
-/// So many pixels are converted before they are put together: vectors of the compiler's.
+/// Pixels that are converted before they are interleaved, so that the compiler can use vectors.
 const STRETCH: usize = 64;
 
 /// `ycc_rgb_convert`: 16 fraction bits, rounded.

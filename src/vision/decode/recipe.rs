@@ -1,4 +1,4 @@
-//! What made the pixels that are judged, by format, so that a mended decoder's pictures are decoded
+//! What made the pixels that are judged, by format, so that after a fix the pictures of that format are decoded
 //! and judged again, and only those.
 
 use super::{Limits, PictureFacts};

@@ -13,28 +13,32 @@ const PART_SQUEEZED: f64 = 1.25;
 const PART_CUT: f64 = 1.0;
 
 /// The most parts of one picture; up to 16.5:1 (9.9:1 where the middle is cut out) all of it is seen.
-pub(super) const MOST_PARTS: usize = 8;
+const MOST_PARTS: usize = 8;
 
 /// Each part shares so much of its length with the next, so that what lies between two is whole in
 /// one of them.
 const SHARED: f64 = 0.2;
 
-/// A border is worth a view without it when less than this share of the picture is left.
+/// A border is worth a view without it when less than this share of the picture is left. Measured on 500
+/// photos with the starter policies: with this and the numbers below 6 of them get further views, 2 more
+/// are found, and 17 instead of 16 of 194 ordinary ones are flagged. With 0.85, or with 12 as [`FLAT`],
+/// the dark ground and plain walls of 2 to 5 more ordinary ones are taken for borders.
 const BORDERED: f64 = 0.78;
 
-/// A line is a border where all but a few of its cells are within this of their mean (of 255), …
+/// How far a cell of a flat line may be from the mean of the line, of 255.
 const FLAT: i32 = 5;
-/// … so few of a hundred.
+/// The share of the cells of a flat line that may be farther from it, in percent.
 const SPECKS_PERCENT: usize = 3;
-/// A picture fills what lies within its border: a line that lies so far inside, of a hundred, differs
-/// from the border in so many of a hundred of its cells. What stands before a plain wall does not.
+/// How deep inside a border it is tested whether a picture fills the box, in percent of the box.
 const INSIDE_PERCENT: usize = 12;
+/// The share of the cells there that have to differ from the border, in percent. An object in front of
+/// a plain wall has a box around it, and does not fill it.
 const FILLED_PERCENT: usize = 50;
-/// A picture within a border is at least so many cells wide and high.
+/// The least width and height of a picture within a border, in cells.
 const LEAST_CELLS: usize = 3;
-/// A line of specks at the very edge is passed, so many cells thick, …
+/// The most lines at the very edge of a border that need not be flat: dots or a frame.
 const FRINGE: usize = 3;
-/// … when so many flat lines follow.
+/// The least flat lines that have to follow them.
 const BEHIND_FRINGE: usize = 6;
 
 /// The views that a picture needs besides the whole, and whether they leave something out.

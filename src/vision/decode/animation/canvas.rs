@@ -23,7 +23,7 @@ impl Area {
         self.top.saturating_add(self.height)
     }
 
-    /// So many pixels.
+    /// Width times height.
     pub(super) fn pixels(self) -> u64 {
         u64::from(self.width) * u64::from(self.height)
     }

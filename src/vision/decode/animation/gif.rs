@@ -393,7 +393,7 @@ fn split(bytes: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     })
 }
 
-/// So many indices at most; fewer if the data ends or makes no sense before.
+/// At most `pixels` indices; fewer if the data ends or is broken before.
 fn unpacked(code_size: u8, data: &[u8], pixels: u64) -> Vec<u8> {
     // More can't be meant: an index has eight bits.
     if code_size > 8 {

@@ -3,17 +3,17 @@
 
 use super::sketch::Sketch;
 
-/// So many times as many frames may be looked at as usual, in an animation that shows so much
-/// that the usual number is not like all of it.
+/// An animation that shows more than the usual number of frames can stand for may have this many times
+/// as many looked at.
 ///
 /// Of the ordinary animations that were measured (see `sketch.rs`) nearly all need no more than
 /// three times as many, and a picture takes a model so long that more would hold others up.
 const STRETCH: u32 = 4;
 
-/// A frame that is shown so many times as long as the average one is worth a look by itself.
+/// A frame that is shown this many times as long as the average one is always looked at.
 const LONG: u64 = 2;
 
-/// The most frames that are looked at of an animation, where so many usually are.
+/// The most frames that are looked at of an animation, by the usual number.
 #[cfg(test)]
 fn most_looked_at(usually: u32) -> u32 {
     usually.max(1).saturating_mul(STRETCH + 1).saturating_add(3)
@@ -54,7 +54,8 @@ pub(super) enum Place {
 }
 
 impl<T> Shortlist<T> {
-    /// For an animation whose frames are shown so long, of which `usually` so many are looked at.
+    /// For an animation by the time that each frame is shown, in milliseconds, and the number of frames
+    /// that are usually looked at.
     /// An animation that `ends` shows its last frame for ever.
     pub(super) fn new(times: &[u32], ends: bool, usually: u32) -> Self {
         let frames = u32::try_from(times.len()).unwrap_or(u32::MAX);

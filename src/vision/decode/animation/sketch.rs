@@ -17,7 +17,7 @@ pub(super) const DIFFERS: u64 = 24;
 /// Cells along each side of a block that may have moved.
 const BLOCK: usize = 8;
 
-/// So many cells a block may have moved.
+/// The most cells that a block may have moved.
 const MOVED: usize = 4;
 
 /// How much texture weighs beside colour.
