@@ -20,7 +20,7 @@ pub enum Flaw {
     /// A format that this build can't decode.
     #[error("{format} pictures can't be read by this build")]
     UnsupportedFormat {
-        /// By its bytes, as [`sniff()`] says.
+        /// By its bytes, as [`sniff()`](super::sniff()) says.
         format: &'static str,
     },
     /// A side of length 0.
@@ -90,13 +90,13 @@ pub enum Flaw {
     /// The file stops before the picture does.
     #[error("the {format} is cut off")]
     Truncated {
-        /// By its bytes, as [`sniff()`] says.
+        /// By its bytes, as [`sniff()`](super::sniff()) says.
         format: &'static str,
     },
     /// The decoder does not understand it.
     #[error("the {format} is broken: {detail}")]
     Malformed {
-        /// By its bytes, as [`sniff()`] says.
+        /// By its bytes, as [`sniff()`](super::sniff()) says.
         format: &'static str,
         /// The decoder's words, shortened.
         detail: String,
@@ -104,7 +104,7 @@ pub enum Flaw {
     /// The decoder gave up in disorder.
     #[error("the {format} decoder failed on it")]
     Panicked {
-        /// By its bytes, as [`sniff()`] says.
+        /// By its bytes, as [`sniff()`](super::sniff()) says.
         format: &'static str,
     },
     /// The decoding child was lost on it again and again.
