@@ -654,10 +654,9 @@ impl Settings {
         let MediaSettings { video, documents, other } = &self.media;
         for kind in [video, documents, other] {
             let (what, hint) = match kind.value.as_str() {
-                "judge" => (
-                    "this version scores pictures only",
-                    "write `review` to queue these files for a person, or `skip` to count them only",
-                ),
+                "judge" => {
+                    ("this version judges pictures alone", "review tells a person, skip does not")
+                }
                 _ => ("an unknown value", "it is one of review, skip"),
             };
             problems.unless(["review", "skip"].contains(&kind.value.as_str()), kind, what, hint);

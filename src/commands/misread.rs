@@ -137,8 +137,9 @@ impl Taken {
     pub(super) fn problems(&self, files: &[PolicyFile]) -> Vec<YamlProblem> {
         let none = files.iter().zip(&self.taken).filter(|(_, taken)| self.of > 0 && **taken == 0);
         none.map(|(file, _)| {
-            let what =
-                format!("no picture of this workspace is in this scope ({} in all)", self.of);
+            let pictures =
+                if self.of == 1 { "1 picture".into() } else { format!("{} pictures", self.of) };
+            let what = format!("this scope takes none of the {pictures} of the workspace");
             let hint = "globs are matched against the path below the watched folder";
             file.scope_problem(what).with_hint(hint)
         })
